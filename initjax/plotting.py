@@ -1,0 +1,63 @@
+"""Every figure; the only file that imports matplotlib."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot: no global state, and no screen is needed
+
+
+def plot_curves(rows: Sequence[dict], path: pathlib.Path, title: str) -> None:
+    """Loss and accuracy of one run against the epoch, on training and test data.
+
+    Args:
+      rows: the rows of metrics.jsonl.
+      path: the PNG to write.
+      title: what was trained.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for axis, quantity in zip(axes, ("loss", "accuracy"), strict=True):
+        for split, label in (("train", "training"), ("eval", "test")):
+            values = [row[f"{split}_{quantity}"] for row in rows]
+            axis.plot(epochs, values, label=label, marker="." if len(rows) < 40 else "")
+        axis.set(xlabel="epoch", ylabel=quantity)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axes[0].set_yscale("log")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def plot_law(weights, path: pathlib.Path, title: str) -> None:
+    """Density and CCDF of weights in units of their standard deviation, beside the normal law's.
+
+    Args:
+      weights: an array of any shape.
+      path: the PNG to write.
+      title: the initializer's name.
+    """
+    values = np.asarray(weights, np.float64).ravel()
+    values = values / values.std()
+    figure = Figure(figsize=(7, 2.4), layout="constrained")
+    density, ccdf = figure.subplots(1, 2)
+    grid = np.linspace(-6, 6, 241)
+    heights, _ = np.histogram(values, grid)
+    heights = heights / (values.size * np.diff(grid))
+    density.stairs(heights, grid, fill=True, alpha=0.5)
+    density.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), "k--", linewidth=0.8)
+    density.set(xlabel="w / sd", ylabel="density", yscale="log", ylim=(1e-5, None))
+    sizes = np.sort(np.abs(values[values != 0]))
+    share = 1 - np.arange(sizes.size) / values.size
+    keep = np.unique(np.geomspace(1, sizes.size, 400).astype(int))  # denser where it is steep
+    ccdf.plot(sizes[-keep], share[-keep])
+    grid = np.geomspace(0.01, 6, 200)
+    ccdf.plot(grid, [math.erfc(x / math.sqrt(2)) for x in grid], "k--", linewidth=0.8)
+    ccdf.set(xlabel="|w| / sd", ylabel="CCDF", xscale="log", yscale="log")
+    ccdf.set(xlim=(0.01, 40), ylim=(1e-6, 1.5))
+    for axis in (density, ccdf):
+        axis.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=80)

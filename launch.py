@@ -1,0 +1,79 @@
+"""Trains a network from a named initializer.
+
+    python launch.py --init=nspl --model=resnet32
+    python launch.py --init='nspl(alpha=1.5, ratio=30)' --model=lenet --dataset=mnist --download
+
+Flags map one to one to `initjax.config.Config`; `python launch.py --help` lists them.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while importing: no traceback
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
+
+from absl import app, flags, logging
+
+from initjax.config import Config
+from initjax.errors import Interrupted, UserError
+
+_DEFINE = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    tuple[float, ...]: flags.DEFINE_list,
+}
+
+
+def define_flags() -> None:
+    """One flag a field of Config."""
+    for field in dataclasses.fields(Config):
+        choices = field.metadata["choices"]
+        text = field.metadata["help"] + (
+            f" One of {', '.join(filter(None, choices))}." if choices else ""
+        )
+        default = list(map(str, field.default)) if field.name == "boundaries" else field.default
+        _DEFINE[field.type](field.name, default, text)
+
+
+def config_from_flags() -> Config:
+    """The Config that the command line asks for; a preset gives what it does not."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    return Config.create(**{n: flags.FLAGS[n].value for n in names if flags.FLAGS[n].present})
+
+
+def main(argv) -> None:
+    if len(argv) > 1:
+        sys.exit(f"error: unexpected argument {argv[1]!r}: flags are of the form --name=value.")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    logging.set_verbosity(logging.WARNING)  # libraries' notes; what the run says is printed
+    try:
+        config = config_from_flags()
+        from initjax import training  # after the flags: a wrong one is told at once
+
+        training.use_cpu_cores(config.batch_size)
+        training.train_and_evaluate(config)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(f"{stop} Run the same command to go on.", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("Stopped; what was saved before is kept.", file=sys.stderr, flush=True)
+        os._exit(130)  # at once: XLA may be compiling in a thread
+    except BrokenPipeError:  # as in `python launch.py | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:  # such as a full disk
+        sys.exit(
+            f"error: {error}\nWhat was saved before is kept; the same command goes on from it."
+        )
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

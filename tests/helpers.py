@@ -1,0 +1,62 @@
+"""What several test modules use: the launcher as a subprocess, and what a run leaves."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+from initjax.data import Dataset
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIMEOUT = 240  # seconds, for a loaded machine
+
+
+def start(*flags, devices=None, **kwargs) -> subprocess.Popen:
+    """Starts launch.py with as many virtual devices, or as many as it takes by itself."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "COLUMNS")}
+    if devices:
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | kwargs
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), *map(str, flags)], env=environment, **streams
+    )
+
+
+def finish(process) -> subprocess.CompletedProcess:
+    """Waits for what `start` started."""
+    try:
+        out, err = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def launch(*flags, devices=None) -> subprocess.CompletedProcess:
+    """Runs launch.py to its end."""
+    return finish(start(*flags, devices=devices))
+
+
+def read_rows(folder) -> list[dict]:
+    """The rows of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(rows) -> list[dict]:
+    """What two runs of the same settings share."""
+    return [
+        {k: v for k, v in row.items() if k not in ("images_per_second", "seconds")} for row in rows
+    ]
+
+
+def draw_dataset(num_train=64, num_test=21, shape=(8, 8, 1)) -> Dataset:
+    """A small data set of noise."""
+    rng = np.random.default_rng(0)
+
+    def split(n):
+        return rng.integers(0, 256, (n, *shape), np.uint8), rng.integers(0, 10, n, np.int32)
+
+    train, test = split(num_train), split(num_test)
+    return Dataset("noise", *train, *test, num_classes=10, label_names=tuple("0123456789"))
