@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy import special
 
+from initjax.arguments import finite
 from initjax.errors import UserError
 
 
@@ -30,17 +31,6 @@ def compute_dtype(dtype) -> np.dtype:
         )
     real = jnp.finfo(dtype).dtype
     return np.dtype(np.float64 if real == np.float64 else np.float32)
-
-
-def finite(value, name: str) -> float:
-    """`value` as a float; UserError names the argument that is not a finite number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
-        raise UserError(f"{name}={value!r} is not a number.") from None
-    if not math.isfinite(number):
-        raise UserError(f"{name}={value!r} is not finite.")
-    return number
 
 
 @dataclasses.dataclass(frozen=True)

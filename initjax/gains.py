@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.activations import get_activation
-from initjax.distributions import finite
+from initjax.arguments import finite
 from initjax.errors import UserError
 
 KINDS = ("forward", "backward")

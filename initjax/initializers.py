@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax import distributions
+from initjax.arguments import finite, positive
 from initjax.distributions import Distribution, Normal, SymmetricPowerLaw, TruncatedNormal, Uniform
 from initjax.errors import UserError
 from initjax.fans import MODES, Axes, axes_tuple, effective_fan, fans
@@ -193,10 +194,7 @@ def _standardized(law, sampling, normalize, key, shape, dtype):
 
 
 def check_scale(initializer, name):
-    scale = distributions.finite(getattr(initializer, name), name)
-    if scale <= 0:
-        raise UserError(f"{name}={scale} must be positive.")
-    object.__setattr__(initializer, name, scale)
+    object.__setattr__(initializer, name, positive(getattr(initializer, name), name))
 
 
 _NAMED_DISTRIBUTIONS = {
@@ -238,12 +236,12 @@ def constant(value: float = 0.0, *, dtype=None) -> Constant:
     >>> constant(0.5)(jax.random.key(0), (2,))
     Array([0.5, 0.5], dtype=float32)
     """
-    return Constant(distributions.finite(value, "value"), dtype)
+    return Constant(finite(value, "value"), dtype)
 
 
 def normal(stddev: float = 0.01, *, dtype=None) -> Scaled:
     """w ~ N(0, stddev^2), whatever the shape."""
-    return Scaled(distributions.finite(stddev, "stddev"), Normal(), dtype)
+    return Scaled(finite(stddev, "stddev"), Normal(), dtype)
 
 
 def truncated_normal(
@@ -254,7 +252,7 @@ def truncated_normal(
     As in JAX, `stddev` is that of the law before truncation; `variance_scaling` corrects for it.
     """
     law = TruncatedNormal(lower, upper)
-    return Scaled(distributions.finite(stddev, "stddev"), law, dtype)
+    return Scaled(finite(stddev, "stddev"), law, dtype)
 
 
 def uniform(scale: float = 0.01, *, dtype=None) -> Scaled:

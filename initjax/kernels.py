@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.distributions import SymmetricPowerLaw, compute_dtype, finite
+from initjax.arguments import finite, not_negative, positive
+from initjax.distributions import SymmetricPowerLaw, compute_dtype
 from initjax.errors import UserError
 from initjax.fans import MODES, effective_fan, fans
 from initjax.initializers import Initializer, canonical_dtype, check_scale, dtype_name, reshard
@@ -61,8 +62,7 @@ class PLI(_Kernel):
             object.__setattr__(self, name, finite(getattr(self, name), name))
         if not 0 <= self.depth <= 1:
             raise UserError(f"depth={self.depth} must be in [0, 1]: 0 the first layer, 1 the last.")
-        if self.power <= 0:
-            raise UserError(f"power={self.power} must be positive.")
+        positive(self.power, "power")
         if self.normalize not in ("kernel", "position"):
             raise UserError(f"normalize={self.normalize!r} is not one of kernel, position.")
         self._law(0.0), self._law(1.0)  # ratio is checked where the law is made
@@ -148,11 +148,9 @@ class ScaleMixture(_Kernel):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("position_spread", "channel_spread", "radial"):
-            object.__setattr__(self, name, finite(getattr(self, name), name))
+        object.__setattr__(self, "radial", finite(self.radial, "radial"))
         for name in ("position_spread", "channel_spread"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}={getattr(self, name)} must be 0 or more.")
+            object.__setattr__(self, name, not_negative(getattr(self, name), name))
 
     def build(self, key, shape, dtype):
         key_position, key_channel, key_draw = jax.random.split(key, 3)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from initjax import distributions, initializers, kernels, structured, tabulated
+from initjax import depth, distributions, initializers, kernels, meanfield, structured, tabulated
 from initjax.errors import UserError
 
 _INITIALIZERS: dict[str, Callable[..., initializers.Initializer]] = {
@@ -37,6 +37,13 @@ _INITIALIZERS: dict[str, Callable[..., initializers.Initializer]] = {
     "dirac": structured.identity,
     "zero": structured.zero,
     "sparse": structured.sparse,
+    "fixup": depth.fixup,
+    "rezero": depth.rezero,
+    "skipinit": depth.skipinit,
+    "gpt2_residual": depth.gpt2_residual,
+    "mean_field_residual": depth.mean_field_residual,
+    "edge_of_chaos_kernel": meanfield.edge_of_chaos_kernel,
+    "edge_of_chaos_bias": meanfield.edge_of_chaos_bias,
 }
 
 _DISTRIBUTIONS = {

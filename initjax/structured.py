@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from initjax.distributions import compute_dtype, finite
+from initjax.arguments import count, finite
+from initjax.distributions import compute_dtype
 from initjax.errors import UserError
 from initjax.initializers import Initializer, canonical_dtype, check_scale, dtype_name, reshard
 
@@ -138,8 +139,7 @@ class Identity(Structured):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.groups, int) or self.groups < 1:
-            raise UserError(f"groups={self.groups!r} must be a positive int.")
+        count(self.groups, "groups")
 
     def build(self, key, shape, dtype):
         del key  # nothing is random
@@ -207,8 +207,7 @@ class Sparse(Structured):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.num_connections, int) or self.num_connections < 1:
-            raise UserError(f"num_connections={self.num_connections!r} must be a positive int.")
+        count(self.num_connections, "num_connections")
 
     def build(self, key, shape, dtype):
         fan_in, outputs = math.prod(shape[:-1]), shape[-1]

@@ -18,7 +18,8 @@ import scipy.special
 import scipy.stats
 from jax.scipy import special
 
-from initjax.distributions import Distribution, finite
+from initjax.arguments import finite, positive
+from initjax.distributions import Distribution
 from initjax.errors import UserError
 
 _CELL_BITS = 6  # 64 cells an octave: sampled probabilities are exact to 1.5e-5
@@ -117,7 +118,7 @@ class StudentT(SymmetricTabulated):
     df: float = 5.0
 
     def __post_init__(self):
-        object.__setattr__(self, "df", _positive(self.df, "df"))
+        object.__setattr__(self, "df", positive(self.df, "df"))
 
     @property
     def std(self):
@@ -156,7 +157,7 @@ class GeneralizedNormal(SymmetricTabulated):
     power: float = 1.5
 
     def __post_init__(self):
-        object.__setattr__(self, "power", _positive(self.power, "power"))
+        object.__setattr__(self, "power", positive(self.power, "power"))
 
     def _moment(self, order):
         return math.exp(math.lgamma((order + 1) / self.power) - math.lgamma(1 / self.power))
@@ -204,7 +205,7 @@ class CutoffPowerLaw(SymmetricTabulated):
     def __post_init__(self):
         object.__setattr__(self, "alpha", finite(self.alpha, "alpha"))
         if self.ratio != math.inf or self.alpha >= 1:
-            object.__setattr__(self, "ratio", _positive(self.ratio, "ratio"))
+            object.__setattr__(self, "ratio", positive(self.ratio, "ratio"))
 
     @functools.cached_property
     def _integrals(self):
@@ -370,10 +371,3 @@ class Empirical(Distribution):
         bits, cell, position = _random_cell(key, shape, single, out_sharding, _EMPIRICAL_CELL_BITS)
         cell = jnp.where((bits & 2).astype(bool), cell + half, cell)
         return _interpolate(jnp.asarray(np.concatenate(pairs)), cell, position.astype(dtype))
-
-
-def _positive(value, name):
-    number = finite(value, name)
-    if number <= 0:
-        raise UserError(f"{name}={number} must be positive.")
-    return number

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import draw_dataset, read_rows, without_times
+from jax.experimental.compilation_cache import compilation_cache
 
 from initjax import data, training
 from initjax.config import Config
@@ -19,6 +20,23 @@ from initjax.training import Trainer, train_and_evaluate
 SMALL = Config(
     model="mlp(width=16)", batch_size=16, steps=10, eval_every=0.75, warmup_steps=0, augment="crop"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    """Runs of the same settings share their compiled programs."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

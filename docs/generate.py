@@ -1,0 +1,27 @@
+"""Writes docs/initializers.md and its pictures: python docs/generate.py"""
+
+import pathlib
+
+import jax
+import numpy as np
+
+import initjax
+from initjax import catalog
+from initjax.plotting import plot_law
+
+DOCS = pathlib.Path(__file__).parent
+
+
+def main() -> None:
+    """Draws a picture of every name that has a density, and writes the page."""
+    (DOCS / "images").mkdir(exist_ok=True)
+    for entry in catalog.ENTRIES:
+        name = entry.names[0]
+        if catalog.kurtosis(name) is not None:
+            w = np.asarray(initjax.get(name)(jax.random.key(0), (1024, 1024)))
+            plot_law(w, DOCS / "images" / f"{name}.png", name)
+    (DOCS / "initializers.md").write_text(catalog.page())
+
+
+if __name__ == "__main__":
+    main()

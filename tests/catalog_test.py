@@ -1,0 +1,44 @@
+"""The table of names is complete, and the page is what the code says."""
+
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import initjax
+from initjax import catalog
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+
+
+def test_every_name_has_an_entry():
+    listed = [name for entry in catalog.ENTRIES for name in entry.names]
+    assert sorted(listed) == initjax.names()
+    for entry in catalog.ENTRIES:
+        assert len({initjax.get(name) for name in entry.names}) == 1
+
+
+def test_the_page_is_up_to_date():
+    """If this fails: python docs/generate.py"""
+    assert (DOCS / "initializers.md").read_text() == catalog.page()
+    pictures = {path.stem for path in (DOCS / "images").glob("*.png")}
+    shown = {e.names[0] for e in catalog.ENTRIES if catalog.kurtosis(e.names[0]) is not None}
+    assert pictures == shown
+
+
+def test_kurtosis():
+    assert catalog.kurtosis("he_uniform") == 1.8
+    assert catalog.kurtosis("zeros") is None
+    assert 2.9 < catalog.kurtosis("orthogonal") < 3.1
+
+
+def test_importing_the_module_leaves_the_function():
+    importlib.import_module("initjax.names")
+    assert "nspl" in initjax.names()
+
+
+def test_terminal_table():
+    command = [sys.executable, "-m", "initjax.names"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "nspl" in done.stdout and "he_normal, kaiming_normal" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
