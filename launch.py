@@ -46,11 +46,17 @@ def config_from_flags() -> Config:
     return Config.create(**{n: flags.FLAGS[n].value for n in names if flags.FLAGS[n].present})
 
 
+def _is_for_the_user(record) -> bool:
+    """Not Orbax's advice to programmers, such as to save less often."""
+    return "orbax" not in record.pathname or record.levelno >= logging.converter.STANDARD_ERROR
+
+
 def main(argv) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected argument {argv[1]!r}: flags are of the form --name=value.")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.set_verbosity(logging.WARNING)  # libraries' notes; what the run says is printed
+    logging.get_absl_logger().addFilter(_is_for_the_user)
     try:
         config = config_from_flags()
         from initjax import training  # after the flags: a wrong one is told at once

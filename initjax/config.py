@@ -145,6 +145,8 @@ class Config:
                 continue
             if field.name == "preset" and not value:
                 continue
+            if field.name == "steps" and not value and self.epochs != base.epochs:
+                continue  # --epochs says it
             if isinstance(value, bool):
                 flags.append(f"--{'' if value else 'no'}{field.name}")
             else:
