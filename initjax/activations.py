@@ -7,17 +7,6 @@ import jax.numpy as jnp
 
 from initjax.errors import UserError
 
-
-def relu(x):
-    """max(x, 0), NaN where x is NaN.
-
-    Written as a choice because XLA on CPUs recomputes a chain of `jax.nn.relu` and additions in
-    every copy that feeds a weight-gradient convolution, but stores the result of a choice; a
-    ResNet-32 trains about 1.4 times faster so (benchmarks/training.py).
-    """
-    return jnp.where(x <= 0, 0, x)
-
-
 _ACTIVATIONS: dict[str, Callable] = {
     "elu": jax.nn.elu,
     "erf": jax.lax.erf,
@@ -25,7 +14,7 @@ _ACTIVATIONS: dict[str, Callable] = {
     "hard_tanh": jax.nn.hard_tanh,
     "leaky_relu": jax.nn.leaky_relu,
     "linear": lambda x: x,
-    "relu": relu,
+    "relu": jax.nn.relu,
     "selu": jax.nn.selu,
     "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,

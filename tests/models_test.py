@@ -6,6 +6,7 @@ import pytest
 import initjax
 from initjax.errors import UserError
 from initjax.models import create_model, model_names
+from initjax.models.resnet import relu_by_choice
 
 KEY = jax.random.key(0)
 
@@ -158,3 +159,10 @@ def test_errors_say_what_is_allowed(name, fields, message):
     with pytest.raises(UserError, match=message) as error:
         create_model(name, **fields)
     assert "parent" not in str(error.value)
+
+
+def test_relu_by_choice_is_relu():
+    x = jnp.array([-2.0, -0.0, 0.0, 3.0, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(relu_by_choice(x), jax.nn.relu(x))
+    for function in (relu_by_choice, jax.nn.relu):
+        np.testing.assert_array_equal(jax.vmap(jax.grad(function))(x[:5]), [0, 0, 0, 1, 1])
