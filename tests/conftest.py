@@ -1,7 +1,8 @@
-"""Eight virtual CPU devices for the tests; it has to be said before JAX is imported."""
+"""Eight virtual CPU devices, said before JAX is imported, and a Ctrl-C that is not ignored."""
 
 import os
 import pathlib
+import signal
 import sys
 
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -13,3 +14,6 @@ if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     )
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for launch.py
+
+# A shell's background jobs begin with Ctrl-C ignored, which the tests of stopping would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
