@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import Any
 
-from initjax import registry
+from initjax import refine, registry
 from initjax.activations import activation_names, get_activation
 from initjax.data import AUGMENTATIONS
 from initjax.errors import UserError
@@ -50,6 +50,9 @@ class Config:
     """The settings of one training run. `Config.create` applies a preset first."""
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
+    refine: str = _flag(
+        "", f"Refinement of the initial weights: {', '.join(refine.names())}; empty: none."
+    )
     model: str = _flag("resnet32", f"Model: {', '.join(model_names())}; 'mlp(depth=50)'.")
     dataset: str = _flag("digits", "digits (embedded), or the name of a tensorflow-datasets set.")
     data_dir: str = _flag("", "Folder of prepared tensorflow-datasets sets.")
@@ -132,6 +135,8 @@ class Config:
             text = getattr(self, name)
             if text or name != "dense_init":
                 _named(name, registry.get, text)
+        if self.refine:
+            _named("refine", refine.check, self.refine)
         _named("activation", get_activation, self.activation)
         _named("model", create_model, self.model)
 

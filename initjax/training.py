@@ -34,6 +34,7 @@ from initjax.config import Config
 from initjax.errors import Interrupted, UserError
 from initjax.models import create_model
 from initjax.optimizers import create_optimizer
+from initjax.refine import Refinement
 from initjax.reporting import Reporter, folder_contents, write_whole
 
 AXIS = "batch"
@@ -187,6 +188,10 @@ class Trainer:
             dtype=jnp.dtype(config.precision),
             axis_name=AXIS,
         )
+        self._refinement = None
+        if config.refine:
+            key = jax.random.fold_in(self._key, 3)
+            self._refinement = Refinement(config.refine, self.model, dataset, key)
         self._optimizer = create_optimizer(config, self.total_steps)
         self._image_shape = dataset.train_images.shape[1:]
         self._compiled: dict[Any, Any] = {}
@@ -243,6 +248,18 @@ class Trainer:
             )
 
         return self.place(jax.device_get(jax.jit(create)()))
+
+    def refine(self, state: TrainState):
+        """The state before the first step with refined parameters, and the report of it."""
+        params, report = self._refinement.apply(jax.device_get(state.params))
+        state = state.replace(params=params, opt_state=self._optimizer.init(params))
+        return self.place(jax.device_get(state)), report
+
+    def layer_statistics(self, state: TrainState) -> dict[str, float]:
+        """What a run that is refined for consistency records of every layer; else nothing."""
+        if not self._refinement or not self._refinement.records:
+            return {}
+        return self._refinement.statistics(jax.device_get(state.params))
 
     def zero_metrics(self):
         """Sums over no steps, on every device."""
@@ -466,6 +483,11 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if restored:
             state, totals = trainer.place(restored["state"]), trainer.place(restored["totals"])
             reporter.say(f"resumed at step {int(state.step)} from {folder}")
+        elif config.refine:
+            reporter.say(f"refining the initial weights by {config.refine}")
+            state, report = trainer.refine(state)
+            write_whole(folder / "refine.json", report.to_json() + "\n")
+            reporter.say(str(report))
         reporter.resume(int(state.step))
         _train(trainer, state, totals, checkpoints, reporter)
         if not reporter.rows:
@@ -528,6 +550,7 @@ def _train(trainer, state, totals, checkpoints, reporter):
                         "eval_accuracy": eval_accuracy,
                         "images_per_second": images / training_seconds,
                         "seconds": clock() - start,
+                        **trainer.layer_statistics(state),
                     }
                 )
                 totals = trainer.zero_metrics()

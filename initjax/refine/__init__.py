@@ -1,0 +1,34 @@
+"""Refinements: initial parameters corrected by data or gradients, before training.
+
+An initializer knows only a shape. A refinement takes parameters from any initializer, and a batch:
+
+    params, report = initjax.refine.lsuv(model, params, batch, key)
+
+`refine("consistency(divergence='w2')", model, params, batch, key)` calls one by its name, and
+`names()` lists them. What is measured is measured on held-out data, before and after.
+"""
+
+from initjax.refine.autoinit import autoinit as autoinit
+from initjax.refine.consistency import consistency as consistency
+from initjax.refine.lsuv import krahenbuhl as krahenbuhl, lsuv as lsuv
+from initjax.refine.methods import check as check, names as names, refine as refine
+from initjax.refine.network import Network as Network
+from initjax.refine.optimized import (
+    gradient_quotient as gradient_quotient,
+    gradinit as gradinit,
+    metainit as metainit,
+)
+from initjax.refine.reports import (
+    LayerReport as LayerReport,
+    Report as Report,
+    Statistics as Statistics,
+)
+from initjax.refine.run import Refinement as Refinement
+from initjax.refine.targets import (
+    Gaussian as Gaussian,
+    MeanField as MeanField,
+    Reference as Reference,
+    Saved as Saved,
+    load_statistics as load_statistics,
+    save_statistics as save_statistics,
+)

@@ -1,0 +1,98 @@
+"""AutoInit: weights scaled by what a signal's mean and variance are computed to be."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from initjax.errors import UserError
+from initjax.refine import network as networks, propagation
+from initjax.refine.lsuv import variance_report
+from initjax.refine.network import Network
+from initjax.refine.reports import Report
+from initjax.rules import path_name
+
+
+def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
+    """Analytic signal-preserving scales (Bingham & Miikkulainen 2023, arXiv:2109.08958).
+
+    The mean mu and variance v of the signal are followed through the program of the model, layer by
+    layer; the weights of a layer whose inputs have them are scaled so that what it puts out has
+    mean 0 and variance 1:
+
+        W <- W / rms(W) / sqrt(fan_in (v + mu^2)).
+
+    After ReLU this is He's rule, without an activation LeCun's. Activations are followed exactly
+    (by quadrature, whatever they are made of); sums over independent signals, and what layers put
+    out, count as normal; pooling takes the values in a window for independent, as the source does
+    not measure them either; normalization layers, shortcuts, padding, concatenation and dropout are
+    followed too. Of the data, only the mean and variance of all inputs is used. A layer that is
+    used several times is scaled at its first use.
+
+    Args:
+      model: as in `consistency`.
+      params: its parameters, from any initializer, of which the directions are kept. Biases are
+        kept too, and add to the variance.
+      batch: as in `consistency`.
+      key: a PRNG key, for dropout.
+      held_out: as in `consistency`.
+
+    Returns:
+      (params, report), the report's objective being the measured mean_l |Var(z_l) - 1|.
+
+    Raises:
+      UserError (a ValueError): an operation that is not followed, such as attention or a loop; a
+        model without layers.
+
+    >>> from initjax.models import create_model
+    >>> model = create_model("mlp(depth=2, width=64)", kernel_init="normal")
+    >>> x = jax.random.normal(jax.random.key(0), (512, 8, 8, 1))
+    >>> params = model.init(jax.random.key(1), x)["params"]
+    >>> params, report = autoinit(model, params, x, jax.random.key(2))
+    >>> round(float(params["Dense_1"]["kernel"].var()) * 64, 2)  # after ReLU
+    2.0
+    """
+    calibration, held_out = map(networks.inputs_of, networks.split_batch(batch, held_out))
+    network = Network(model, key)
+    wide = calibration.astype(jnp.promote_types(calibration.dtype, jnp.float32))
+    scales, rms = _scales(network, params, calibration, float(wide.mean()), float(wide.var()))
+    changes = {path: (scale / rms[path], 0.0) for path, scale in scales.items() if rms[path] > 0}
+    refined = params
+    for path, (scale, _) in changes.items():
+        layer = networks.get_layer(refined, path)
+        kernel = (layer["kernel"] * scale).astype(layer["kernel"].dtype)
+        refined = networks.set_layer(refined, path, {**layer, "kernel": kernel})
+    notes = networks.dead_layers(network.statistics(params, calibration))
+    return refined, variance_report(
+        "autoinit", network, params, refined, calibration, held_out, notes
+    )
+
+
+def _scales(network, params, inputs, mean, variance):
+    """(standard deviation that AutoInit gives a layer's weights, rms that they have), by path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    rms, known = {}, {}
+    for path, leaf in leaves:
+        name = path_name(path)
+        if name.split("/")[-1] == "kernel" and leaf.ndim >= 2:
+            layer = name.rpartition("/")[0]
+            known[name] = propagation.Kernel(layer)
+            rms[layer] = math.sqrt(float(jnp.mean(jnp.square(leaf.astype(jnp.float32)))))
+        else:
+            known[name] = leaf
+    if not rms:
+        raise UserError(f"{type(network.model).__name__} has no layer with a kernel.")
+    scales: dict[str, float] = {}
+
+    def layer(kernel, fan_in, moment):
+        if moment == 0 or rms[kernel.path] == 0:
+            return 0.0  # dead: nothing comes out, whatever the scale
+        if kernel.path not in scales:
+            scales[kernel.path] = 1 / math.sqrt(fan_in * moment)
+        return fan_in * scales[kernel.path] ** 2 * moment
+
+    propagation.propagate(
+        network.apply, known, propagation.normal(mean, variance), layer, params, inputs
+    )
+    return scales, rms

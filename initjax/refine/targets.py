@@ -1,0 +1,236 @@
+"""The laws that pre-activations are to follow: what `consistency` compares with.
+
+A target gives every layer a `Law`, for the inputs at hand. As text, in `--refine` for example, they
+are "gaussian", "mean_field(activation='tanh')" and "saved(file='statistics.json')".
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from initjax import gains, meanfield
+from initjax.arguments import finite, not_negative, positive
+from initjax.errors import UserError
+from initjax.refine.divergences import Law, midpoints
+from initjax.refine.network import Network, channel_moments
+
+SCHEMA_VERSION = 1
+NUM_QUANTILES = 129
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """N(mean, variance) in every channel of every layer; the unit Gaussian by default."""
+
+    mean: float = 0.0
+    variance: float = 1.0
+
+    def __post_init__(self):
+        finite(self.mean, "mean")
+        positive(self.variance, "variance")
+
+    def laws(self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs):
+        """The `Law` of every layer, by path; `shapes` are those of what they put out, [..., C]."""
+        return {path: _normal(z, self.mean, self.variance) for path, z in shapes.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanField:
+    """N(0, q_l), q_l the variance that a wide plain network has in its layer l.
+
+        q_1 = sw^2 E[x^2] + sb^2,    q_l = sw^2 E[phi(sqrt(q_(l-1)) z)^2] + sb^2,
+
+    x the inputs (Poole et al. 2016, arXiv:1606.05340). Layers are counted in the order in which
+    they compute, also where a network is not plain.
+
+    Args:
+      activation: phi, a name or an elementwise function.
+      weight_variance: sw^2. Default: with the biases' that of `initjax.edge_of_chaos(activation)`.
+      bias_variance: sb^2; 0 where only `weight_variance` is given.
+    """
+
+    activation: str | Callable = "relu"
+    weight_variance: float | None = None
+    bias_variance: float | None = None
+
+    def laws(self, network, shapes, inputs):
+        """As `Gaussian.laws`."""
+        weight_variance, bias_variance = self.weight_variance, self.bias_variance
+        if weight_variance is None:
+            point = meanfield.edge_of_chaos(self.activation, bias_variance=bias_variance)
+            weight_variance, bias_variance = point.weight_variance, point.bias_variance
+        weight_variance = positive(weight_variance, "weight_variance")
+        bias_variance = not_negative(bias_variance or 0.0, "bias_variance")
+        moment = float(jnp.mean(jnp.square(inputs.astype(jnp.float32))))
+        laws = {}
+        for path, z in shapes.items():
+            variance = weight_variance * moment + bias_variance
+            laws[path] = _normal(z, 0.0, positive(variance, f"the mean-field variance of {path}"))
+            moment = gains.second_moment(self.activation, variance)
+        return laws
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """What another network's layers give for the same inputs.
+
+    Args:
+      params: its parameters.
+      model: its model, whose layers have the same paths and widths; default: the one refined.
+    """
+
+    params: Any
+    model: Any = None
+
+    def laws(self, network, shapes, inputs):
+        """As `Gaussian.laws`; the quantiles are the sorted values themselves."""
+        if self.model is not None:
+            network = Network(self.model, network.key)
+        found = network.each_layer(lambda path, z: _measure(jnp.sort(z, axis=0)))(
+            self.params, inputs
+        )
+        return _matched(found, shapes, "the reference network")
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """The statistics of a file that `save_statistics` wrote.
+
+    Args:
+      file: its path.
+    """
+
+    file: str | os.PathLike
+
+    def laws(self, network, shapes, inputs):
+        """As `Gaussian.laws`."""
+        found = {}
+        for layer in load_statistics(self.file)["layers"]:
+            mean, variance, table = (np.array(layer[k]) for k in ("mean", "var", "quantiles"))
+            found[layer["path"]] = Law(mean, np.sqrt(variance), table[:, None])
+        return _matched(found, shapes, str(self.file))
+
+
+Target = Gaussian | MeanField | Reference | Saved
+
+TARGETS = {"gaussian": Gaussian, "mean_field": MeanField, "saved": Saved}
+
+
+def _normal(z, mean, variance) -> Law:
+    dtype = jnp.promote_types(z.dtype, jnp.float32)
+    return Law(jnp.full(z.shape[-1], mean, dtype), jnp.full(z.shape[-1], np.sqrt(variance), dtype))
+
+
+def _measure(z) -> Law:
+    """The law of sorted values z [rows, C]."""
+    mean, sd, alive = channel_moments(z)
+    return Law(mean, jnp.where(alive, sd, 0), (z - mean) / jnp.where(alive, sd, 1))
+
+
+def _matched(found, shapes, what) -> dict[str, Law]:
+    """The laws of `found`, checked to be those of the network's layers."""
+    for path, z in shapes.items():
+        if path not in found:
+            raise UserError(
+                f"{what} has no layer {path}; it has {', '.join(list(found)[:6]) or 'none'}."
+            )
+        if len(found[path].mean) != z.shape[-1]:
+            raise UserError(
+                f"{what} has {len(found[path].mean)} channels in {path}; the network refined has"
+                f" {z.shape[-1]}."
+            )
+    return {path: found[path] for path in shapes}
+
+
+def digest(inputs) -> str:
+    """SHA-256 of a batch: its dtype, shape and values."""
+    array = np.ascontiguousarray(inputs)
+    header = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+
+def save_statistics(
+    model, params, inputs, file: str | os.PathLike, *, key: jax.Array | None = None
+) -> None:
+    """Measures a network's pre-activations and writes them to a file that `Saved` reads.
+
+    The file is JSON: {"schema_version": 1, "digest": SHA-256 of the inputs, "layers": [{"path",
+    "shape" (of the pre-activations), "n" (values a channel), "mean" [C], "var" [C], "quantiles"
+    [129]}]}. The quantiles are of (z - mean) / sd of all living channels together, at the
+    probabilities (i - 1/2) / 129.
+
+    Args:
+      model: a Flax Linen module.
+      params: its parameters.
+      inputs: [n, ...].
+      file: where to write.
+      key: of dropout, if the model has any.
+    """
+    network = Network(model, jax.random.key(0) if key is None else key)
+
+    def measure(path, z):
+        mean, sd, alive = channel_moments(z)
+        unit = jnp.where(alive, (z - mean) / jnp.where(alive, sd, 1), jnp.nan)
+        p = midpoints(NUM_QUANTILES, z.dtype)
+        quantiles = jnp.where(alive.any(), jnp.nanquantile(unit, p), 0)
+        return {
+            "n": jnp.int32(z.shape[0]),
+            "mean": mean,
+            "var": jnp.where(alive, sd**2, 0),
+            "quantiles": quantiles,
+        }
+
+    found = network.each_layer(measure)(params, inputs)
+    shapes = network.shapes(params, inputs)
+    layers = [
+        {"path": path, "shape": list(shapes[path].shape)}
+        | {name: np.asarray(x).tolist() for name, x in layer.items()}
+        for path, layer in found.items()
+    ]
+    content = {"schema_version": SCHEMA_VERSION, "digest": digest(inputs), "layers": layers}
+    pathlib.Path(file).write_text(json.dumps(content))
+
+
+def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
+    """The content of a file of `save_statistics`, checked.
+
+    Raises:
+      UserError: a file that cannot be read, is of another form, or of a later version.
+    """
+    try:
+        content = json.loads(pathlib.Path(file).read_text())
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise UserError(f"{file} is no statistics file: it is not JSON.") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema_version={version!r}; this version of initjax reads"
+            f" {SCHEMA_VERSION}."
+        )
+    try:
+        for layer in content["layers"]:
+            widths = {np.shape(layer["mean"]), np.shape(layer["var"])}
+            numbers = np.concatenate([layer["mean"], layer["var"], layer["quantiles"]])
+            if (
+                len(widths) != 1
+                or len(layer["quantiles"]) != NUM_QUANTILES
+                or not np.isfinite(numbers.astype(float)).all()
+                or min(layer["var"]) < 0
+                or not isinstance(layer["path"], str)
+            ):
+                raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{file} is damaged: a layer lacks finite mean, var or quantiles."
+        ) from None
+    return content
