@@ -14,16 +14,13 @@ from initjax.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
     Tensor,
+    check_inflation,
     create_checkpoint,
     find_dtype,
     guess_layout,
     is_shape,
 )
 
-# How many times the size of an archive its tensors may have, beyond what one tensor may: Deflate
-# shrinks trained weights by less than 2, and zeros by 1,000.
-_MAX_INFLATION = 100
-_FREE_BYTES = 1 << 30
 _BLOCK = 1 << 18
 
 
@@ -38,9 +35,7 @@ def read_npy(file: pathlib.Path) -> Checkpoint:
 def read_npz(file: pathlib.Path, archive: zipfile.ZipFile) -> Checkpoint:
     """The arrays of an .npz file."""
     members = archive.infolist()
-    inflated = sum(member.file_size for member in members)
-    if inflated > _FREE_BYTES + _MAX_INFLATION * os.path.getsize(file):
-        raise UserError(f"{file} would inflate to {inflated:,} bytes; that is not credible.")
+    check_inflation(file, sum(member.file_size for member in members), os.path.getsize(file))
     tensors, skipped, seen = [], [], set()
     layout = guess_layout(member.filename.removesuffix(".npy") for member in members)
     for member in members:

@@ -4,7 +4,9 @@ import pathlib
 import zipfile
 
 from initjax.errors import UserError
+from initjax.weights.msgpack_files import is_msgpack, read_msgpack
 from initjax.weights.numpy_files import read_npy, read_npz
+from initjax.weights.orbax_files import find_orbax, read_orbax
 from initjax.weights.safetensors_files import is_safetensors, read_safetensors
 from initjax.weights.tensors import Checkpoint
 from initjax.weights.torch_files import read_torch_legacy, read_torch_zip
@@ -16,6 +18,8 @@ def read(source: str) -> Checkpoint:
     try:
         if path.is_file():
             return _read_file(path)
+        if path.is_dir():
+            return _read_folder(path)
     except OSError as error:
         raise UserError(f"{source} cannot be read: {error}.") from error
     raise UserError(f"{source} does not exist.")
@@ -32,9 +36,17 @@ def _read_file(file: pathlib.Path) -> Checkpoint:
         return read_npy(file)
     if is_safetensors(head, size):
         return read_safetensors(file)
+    if is_msgpack(head):
+        return read_msgpack(file)
     if head[:1] == b"\x80":
         return read_torch_legacy(file)
     raise UserError(f"{file} is of no known format.")
+
+
+def _read_folder(folder: pathlib.Path) -> Checkpoint:
+    if found := find_orbax(folder):
+        return read_orbax(found)
+    raise UserError(f"{folder} holds no checkpoint.")
 
 
 def _read_zip(file: pathlib.Path) -> Checkpoint:

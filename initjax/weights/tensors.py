@@ -12,6 +12,9 @@ import numpy as np
 from initjax.errors import UserError
 
 MAX_RANK = 64  # NumPy's limit
+# Deflate and Zstandard shrink trained weights by less than 2, and zeros by 1,000 and more.
+_MAX_INFLATION = 100
+_FREE_BYTES = 1 << 30
 _ENDING = re.compile(r"(?:^|[/.])(\w+)$")
 
 
@@ -82,6 +85,14 @@ def create_checkpoint(
         else:
             kept.append(tensor)
     return Checkpoint(source, format_name, tuple(kept), tuple(skipped))
+
+
+def check_inflation(source: str | os.PathLike, claimed: int, stored: int) -> None:
+    """Refuses compressed tensors of `claimed` bytes in all that cannot come from `stored` bytes."""
+    if claimed > _FREE_BYTES + _MAX_INFLATION * stored:
+        raise UserError(
+            f"{source} would inflate from {stored:,} to {claimed:,} bytes; that is not credible."
+        )
 
 
 def find_dtype(name: str) -> np.dtype | None:
