@@ -336,13 +336,16 @@ def _polar(modulus, key, shape, dtype, out_sharding):
 _TINY_RATE = 1e-30
 
 
-def _log_h(s: float, length: float) -> float:
-    """log h(s, L), h(s, L) = (1 - e^(-s L)) / s and h(0, L) = L; L may be inf where s > 0."""
-    z = abs(s) * length
-    if z == 0:
-        return math.log(length)
-    ratio = length if z < 1e-300 else -math.expm1(-z) / abs(s)
-    return max(0.0, -s * length) + math.log(ratio)
+def log_h(s, length):
+    """log h(s, L), h(s, L) = (1 - e^(-s L)) / s and h(0, L) = L; L may be inf where s > 0.
+
+    In float64, for numbers and NumPy arrays.
+    """
+    s, length = np.asarray(s, np.float64), np.asarray(length, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where(s == 0, 0.0, np.abs(s) * length)
+        ratio = np.where(z < 1e-300, length, -np.expm1(-z) / np.abs(s))
+        return np.where(s < 0, z, 0.0) + np.log(ratio)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,7 +385,8 @@ class SymmetricPowerLaw(Distribution):
 
     def _log_moment(self, order: int) -> float:
         """log E|w|^order."""
-        return _log_h(order + 1 - self.alpha, self._length) - _log_h(1 - self.alpha, self._length)
+        upper, lower = (log_h(k + 1 - self.alpha, self._length) for k in (order, 0))
+        return float(upper - lower)
 
     @property
     def std(self):
@@ -396,7 +400,7 @@ class SymmetricPowerLaw(Distribution):
         size = jnp.abs(x)
         inside = (size >= 1 / self.ratio) & (size <= 1)
         log_size = jnp.log(jnp.where(inside, size, 1.0))
-        normalizer = math.log(2) + _log_h(1 - self.alpha, self._length)
+        normalizer = math.log(2) + float(log_h(1 - self.alpha, self._length))
         return jnp.where(inside, -self.alpha * log_size - normalizer, -jnp.inf)
 
     def _log_distance(self, v):

@@ -3,7 +3,7 @@
 A probability p in (0, 1/2] is a float: its exponent and leading mantissa bits are the number of a
 table cell, the other mantissa bits the position in the cell. There is no search, one gather, and
 the far tail is resolved as well as the body, since cells halve with p. A symmetric law has a table
-of ln|w| at P(|W| > |w|) = p and one at P(|W| <= |w|) = p.
+of |w| (or ln|w|) at P(|W| > |w|) = p and one at P(|W| <= |w|) = p.
 """
 
 import abc
@@ -23,6 +23,7 @@ from initjax.distributions import Distribution
 from initjax.errors import UserError
 
 _CELL_BITS = 6  # 64 cells an octave: sampled probabilities are exact to 1.5e-5
+_LINEAR_ERROR = 1.5e-5  # largest error in probability for which |w| is interpolated, not ln|w|
 
 
 def _grid(dtype, cell_bits: int) -> np.ndarray:
@@ -75,20 +76,34 @@ class SymmetricTabulated(Distribution):
         """|w| with P(|W| <= |w|) = p."""
 
     @functools.lru_cache(maxsize=64)  # noqa: B019  laws are small values; few are ever made
-    def _table(self, dtype) -> np.ndarray:
-        """[2 * cells, 2]: ln|w| and its difference to the next; by upper, then lower, tail."""
+    def _table(self, dtype) -> tuple[np.ndarray, bool]:
+        """([2 * cells, 2], logarithmic): |w| or ln|w|, and its difference to the next.
+
+        By the upper, then by the lower tail. |w| itself where it is linear enough within the cells,
+        which saves the exponential; ln|w| where a power of p changes too fast for that.
+        """
         edges = _grid(dtype, _CELL_BITS)
-        with np.errstate(divide="ignore"):  # ln 0 where |w| underflows
-            upper = np.log(self.magnitude_isf(edges))
-            lower = np.log(np.maximum(self.magnitude_ppf(edges), 1e-300))
-        return np.concatenate([_with_differences(upper, dtype), _with_differences(lower, dtype)])
+        middles = 0.5 * (edges[:-1] + edges[1:])
+        tables, error = [], 0.0
+        for quantile in (self.magnitude_isf, self.magnitude_ppf):
+            values = np.maximum(quantile(edges), 1e-300)
+            rise = np.diff(values)
+            bend = np.abs(0.5 * (values[:-1] + values[1:]) - quantile(middles))
+            # In probability: what is sampled at a middle, over the slope of the cell.
+            cells = np.diff(edges) * bend / np.maximum(np.abs(rise), 1e-300)
+            error = max(error, np.max(cells, where=rise != 0, initial=0.0))
+            tables.append(values)
+        logarithmic = bool(error > _LINEAR_ERROR)
+        if logarithmic:
+            tables = [np.log(values) for values in tables]
+        return np.concatenate([_with_differences(t, dtype) for t in tables]), logarithmic
 
     def draw(self, key, shape, dtype, out_sharding):
-        table = jnp.asarray(self._table(dtype))
+        table, logarithmic = self._table(dtype)
         bits, cell, position = _random_cell(key, shape, dtype, out_sharding, _CELL_BITS)
-        half = len(table) // 2
-        cell = jnp.where((bits & 2).astype(bool), cell + half, cell)
-        size = jnp.exp(_interpolate(table, cell, position))
+        cell = jnp.where((bits & 2).astype(bool), cell + len(table) // 2, cell)
+        size = _interpolate(jnp.asarray(table), cell, position)
+        size = jnp.exp(size) if logarithmic else size
         return jnp.where((bits & 1).astype(bool), -size, size)
 
     def icdf(self, p):
@@ -97,14 +112,15 @@ class SymmetricTabulated(Distribution):
         dtype = np.dtype(p.dtype)
         if dtype not in (np.float32, np.float64):
             p, dtype = p.astype(np.float32), np.dtype(np.float32)
-        table = jnp.asarray(self._table(dtype))
+        table, logarithmic = self._table(dtype)
         edges = jnp.asarray(_grid(dtype, _CELL_BITS), dtype)
         half = len(table) // 2
         inner = jnp.abs(2 * p - 1)  # P(|W| <= |w|)
         outer = 2 * jnp.minimum(p, 1 - p)
         upper = jnp.interp(outer, edges, table[:half, 0])
         lower = jnp.interp(inner, edges, table[half:, 0])
-        size = jnp.exp(jnp.where(outer <= 0.5, upper, lower))
+        size = jnp.where(outer <= 0.5, upper, lower)
+        size = jnp.exp(size) if logarithmic else size
         return jnp.where(p < 0.5, -size, size)
 
 
