@@ -274,17 +274,13 @@ def _resize(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
 
 def _cache_file(builder, image_size: int | None) -> pathlib.Path:
     """Where the arrays are cached; the name changes whenever the source files do."""
-    cache_dir = os.environ.get("INITJAX_CACHE")
-    if not cache_dir:
-        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        cache_dir = os.path.join(cache_home, "initjax")
     fingerprint = hashlib.sha256()
     for file in sorted(pathlib.Path(builder.data_dir).iterdir()):
         stat = file.stat()
         fingerprint.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     size = "" if image_size is None else f"-{image_size}px"
     full_name = builder.info.full_name.replace("/", "-")
-    return pathlib.Path(cache_dir) / f"{full_name}{size}-{fingerprint.hexdigest()[:16]}.npz"
+    return downloads.cache_folder() / f"{full_name}{size}-{fingerprint.hexdigest()[:16]}.npz"
 
 
 def _read_cache(file: pathlib.Path) -> dict[str, np.ndarray] | None:

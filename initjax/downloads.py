@@ -163,11 +163,11 @@ def prepare(
         archive_dir.mkdir(parents=True, exist_ok=True)
         for filename, archive in archives.items():
             url = base_url + filename
-            _fetch((sources or {}).get(url, url), archive, *checksums[url])
+            fetch((sources or {}).get(url, url), archive, *checksums[url])
         _write_records(builder, lambda: generate(builder.info.features, archives), archive_dir)
         for archive in archives.values():
             archive.unlink()
-    except _NetworkError as error:
+    except NetworkError as error:
         path = os.path.relpath(builder.data_dir, builder.data_dir_root)
         raise UserError(
             f"{error}\nTry again later, or pass --data_dir=DIR that holds a prepared DIR/{path}."
@@ -200,22 +200,41 @@ def _write_records(builder, generate: Callable[[], dict[str, Examples]], downloa
         )
 
 
-class _NetworkError(Exception):
+class NetworkError(Exception):
     """A download failed for reasons that are not of this machine's disk."""
 
 
-def _fetch(url: str, target: pathlib.Path, size: int, sha256: str) -> None:
-    """Downloads `url` to `target`, unless it is there already; only what is intact gets there."""
+def cache_folder() -> pathlib.Path:
+    """Where initjax keeps what it can make or fetch again: $INITJAX_CACHE, or ~/.cache/initjax."""
+    folder = os.environ.get("INITJAX_CACHE")
+    if not folder:
+        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(cache_home, "initjax")
+    return pathlib.Path(folder)
+
+
+def fetch(url: str, target: pathlib.Path, size: int | None, sha256: str) -> None:
+    """Downloads `url` to `target`, unless it is there already; only what is intact gets there.
+
+    Args:
+      url: http or https.
+      target: a file in a folder that exists.
+      size: bytes of the file; None takes the server's word.
+      sha256: its SHA-256 in hex, or the first digits of it.
+
+    Raises:
+      NetworkError: the server cannot be reached, or sends something else.
+      OSError: `target` cannot be written.
+    """
     if target.exists():
         with target.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+            if hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256):
                 return
     digest = hashlib.sha256()
     received = 0
-    progress = tqdm.tqdm(
-        total=size, desc=url, unit="B", unit_scale=True, disable=not sys.stderr.isatty()
-    )
-    with _open(url) as response, progress:
+    with open_url(url) as response, _progress(url, size or response.length) as progress:
+        if size is None:
+            size = response.length or 0
         with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
             try:
                 # A server that sends too much is not listened to for longer than it takes to know.
@@ -224,8 +243,8 @@ def _fetch(url: str, target: pathlib.Path, size: int, sha256: str) -> None:
                     digest.update(block)
                     received += len(block)
                     progress.update(len(block))
-                if (received, digest.hexdigest()) != (size, sha256):
-                    raise _NetworkError(
+                if received != size or not digest.hexdigest().startswith(sha256):
+                    raise NetworkError(
                         f"{url} is not the file that was expected: {received} of {size} bytes, "
                         f"SHA-256 {digest.hexdigest()[:8]}..., expected {sha256[:8]}..."
                     )
@@ -236,8 +255,18 @@ def _fetch(url: str, target: pathlib.Path, size: int, sha256: str) -> None:
                 raise
 
 
-def _open(url: str) -> http.client.HTTPResponse:
-    """Opens `url`, or gives up after `_CONNECT_SECONDS`."""
+def _progress(url: str, size: int | None) -> tqdm.tqdm:
+    return tqdm.tqdm(
+        total=size, desc=url, unit="B", unit_scale=True, disable=not sys.stderr.isatty()
+    )
+
+
+def open_url(url: str) -> http.client.HTTPResponse:
+    """Opens `url`, or gives up after `_CONNECT_SECONDS`.
+
+    Raises:
+      NetworkError: there is no answer; or one of an error, which is then the cause.
+    """
     outcome = []
 
     def connect() -> None:
@@ -255,10 +284,11 @@ def _open(url: str) -> http.client.HTTPResponse:
     thread.start()
     thread.join(_CONNECT_SECONDS)
     if not outcome:
-        raise _NetworkError(f"{url} cannot be reached: no answer in {_CONNECT_SECONDS} seconds.")
+        raise NetworkError(f"{url} cannot be reached: no answer in {_CONNECT_SECONDS} seconds.")
     if isinstance(outcome[0], http.client.HTTPResponse):
         return outcome[0]
-    raise _NetworkError(f"{url} cannot be reached: {outcome[0]}.")
+    cause = outcome[0] if isinstance(outcome[0], Exception) else None
+    raise NetworkError(f"{url} cannot be reached: {outcome[0]}.") from cause
 
 
 def _read(response: http.client.HTTPResponse, url: str) -> bytes:
@@ -266,7 +296,7 @@ def _read(response: http.client.HTTPResponse, url: str) -> bytes:
     try:
         return response.read(_READ_SIZE)
     except (OSError, http.client.HTTPException) as error:
-        raise _NetworkError(f"{url} broke off: {error!r}.") from error
+        raise NetworkError(f"{url} broke off: {error!r}.") from error
 
 
 def _cifar_splits(

@@ -1,52 +1,97 @@
 """Finds out what a source of weights is, and has it read."""
 
+import dataclasses
+import difflib
+import json
+import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 
 from initjax.errors import UserError
+from initjax.weights import hub
 from initjax.weights.msgpack_files import is_msgpack, read_msgpack
 from initjax.weights.numpy_files import read_npy, read_npz
 from initjax.weights.orbax_files import find_orbax, read_orbax
 from initjax.weights.safetensors_files import is_safetensors, read_safetensors
-from initjax.weights.tensors import Checkpoint
+from initjax.weights.tensors import Checkpoint, Tensor
 from initjax.weights.torch_files import read_torch_legacy, read_torch_zip
 
+_READABLE = "safetensors, .npz, .npy, Flax msgpack, Orbax, and PyTorch's .pth, .pt and .bin"
+_SHARD_ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".msgpack")
+_MAX_INDEX = 64 << 20  # bytes
+_MAX_SHARDS = 10_000
+_PARAMETERS = "state/params/"  # in a checkpoint of the launcher
 
-def read(source: str) -> Checkpoint:
-    """Opens weights; numbers are read when a tensor is asked to load."""
-    path = pathlib.Path(source)
+
+def read(source: str | os.PathLike) -> Checkpoint:
+    """Opens weights of any format; a tensor's numbers are read when it is asked to load.
+
+    Nothing that a file holds is run, imported or unpickled by Python. Formats are told by content,
+    not by name.
+
+    Args:
+      source: one of
+        - a file: safetensors, .npz, .npy, Flax msgpack, a state dict or a whole checkpoint of
+          `torch.save` (of any version since 0.2), a TorchScript archive;
+        - a folder: an Orbax checkpoint, a run of the launcher (its newest parameters), the shards
+          of one checkpoint with or without their index;
+        - the name of a torchvision model, such as "resnet18", which is downloaded once;
+        - a Hugging Face repository "org/name", with the extra `hub`.
+
+    Returns:
+      The tensors of the source and what was skipped in it.
+
+    Raises:
+      UserError (a ValueError): there is no such source, it is of another format, or damaged so that
+        nothing in it can be trusted.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/w.npz", **{"Dense_0/kernel": np.eye(2, dtype=np.float32)})
+    ...     (tensor,) = read(f"{folder}/w.npz").tensors
+    ...     tensor.load().sum()
+    np.float32(2.0)
+    >>> tensor
+    Tensor(path='Dense_0/kernel', shape=(2, 2), dtype='float32', layout='flax')
+    """
+    source = os.fspath(source)
+    path = pathlib.Path(source).expanduser()
     try:
-        if path.is_file():
-            return _read_file(path)
         if path.is_dir():
-            return _read_folder(path)
+            checkpoint = _read_folder(path)
+        elif path.exists():
+            checkpoint = _read_file(path)
+        else:
+            checkpoint = _read_name(source)
     except OSError as error:
-        raise UserError(f"{source} cannot be read: {error}.") from error
-    raise UserError(f"{source} does not exist.")
+        raise UserError(f"{source} cannot be read: {error.strerror or error}.") from error
+    return dataclasses.replace(checkpoint, source=source)
 
 
 def _read_file(file: pathlib.Path) -> Checkpoint:
-    """Reads a file in the format that its first bytes tell; names do not count."""
+    """Reads a file in the format that its first bytes tell."""
+    if not file.is_file():
+        raise UserError(f"{file} is no regular file.")
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(16)
+    if not head:
+        raise UserError(f"{file} is empty.")
     if head[:4] == b"PK\x03\x04":
         return _read_zip(file)
     if head[:6] == b"\x93NUMPY":
         return read_npy(file)
     if is_safetensors(head, size):
         return read_safetensors(file)
-    if is_msgpack(head):
-        return read_msgpack(file)
     if head[:1] == b"\x80":
         return read_torch_legacy(file)
-    raise UserError(f"{file} is of no known format.")
-
-
-def _read_folder(folder: pathlib.Path) -> Checkpoint:
-    if found := find_orbax(folder):
-        return read_orbax(found)
-    raise UserError(f"{folder} holds no checkpoint.")
+    if is_msgpack(head):
+        return read_msgpack(file)
+    if head[:4] == b"\x89HDF":
+        raise UserError(f"{file} is an HDF5 file, which is not supported.\nReadable: {_READABLE}.")
+    raise UserError(f"{file} is of no known format, or damaged.\nReadable: {_READABLE}.")
 
 
 def _read_zip(file: pathlib.Path) -> Checkpoint:
@@ -57,8 +102,96 @@ def _read_zip(file: pathlib.Path) -> Checkpoint:
                 return read_torch_zip(file, archive)
             if any(name.endswith(".npy") for name in names):
                 return read_npz(file, archive)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{file} is a damaged ZIP archive: {error}.") from error
-    raise UserError(f"{file} is a ZIP archive without tensors of NumPy or PyTorch.")
+    except UserError:
+        raise
+    # Beside BadZipFile, a damaged directory raises what its parts do.
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise UserError(f"{file} is a damaged or incomplete ZIP archive: {error}.") from error
+    raise UserError(f"{file} is a ZIP archive without arrays of NumPy or PyTorch.")
+
+
+def _read_folder(folder: pathlib.Path) -> Checkpoint:
+    if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
+        return _read_workdir(folder)
+    for filename in hub.WEIGHT_FILES:
+        if (folder / filename).is_file():
+            return _read_shards(filename, lambda name: folder / name)
+    if found := find_orbax(folder):
+        return read_orbax(found)
+    files = sorted(file for file in folder.iterdir() if file.suffix in _SHARD_ENDINGS)
+    endings = sorted({file.suffix for file in files})
+    if len(endings) > 1:
+        raise UserError(
+            f"{folder} has weights of several formats: {', '.join(endings)}. Name one file."
+        )
+    if not files:
+        raise UserError(
+            f"{folder} holds no weights.\nReadable: {_READABLE}, and folders of the launcher."
+        )
+    return _join([_read_file(file) for file in files[:_MAX_SHARDS]])
+
+
+def _read_workdir(folder: pathlib.Path) -> Checkpoint:
+    """The newest parameters of a run of the launcher, with the paths that its model has."""
+    found = find_orbax(folder / "checkpoints")
+    if not found:
+        raise UserError(f"{folder} is a run without a checkpoint.")
+    checkpoint = read_orbax(found)
+    tensors, skipped = [], list(checkpoint.skipped)
+    for tensor in checkpoint.tensors:
+        if tensor.path.startswith(_PARAMETERS):
+            name = tensor.path.removeprefix(_PARAMETERS)
+            tensors.append(dataclasses.replace(tensor, path=name))
+        else:
+            skipped.append((tensor.path, "it is a state of the training, not a parameter"))
+    return dataclasses.replace(
+        checkpoint, format="workdir", tensors=tuple(tensors), skipped=tuple(skipped)
+    )
+
+
+def _read_name(source: str) -> Checkpoint:
+    """Downloads what has a name."""
+    if source in hub.TORCHVISION_FILES:
+        return _read_file(hub.fetch_torchvision(source))
+    folder = os.path.dirname(source)
+    if hub.is_repository(source) and not os.path.isdir(folder):
+        for filename in hub.WEIGHT_FILES:
+            if hub.fetch_repository_file(source, filename):
+                return _read_shards(filename, lambda name: hub.fetch_repository_file(source, name))
+        raise UserError(f"{source} has none of {', '.join(hub.WEIGHT_FILES)}.")
+    close = difflib.get_close_matches(source, hub.TORCHVISION_FILES, n=3)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {_READABLE}."
+    raise UserError(f"{source} does not exist.\n{hint}")
+
+
+def _read_shards(filename: str, find: Callable[[str], pathlib.Path | None]) -> Checkpoint:
+    """Reads a file, or all that it names if it is an index; `find` gives their paths."""
+    file = find(filename)
+    if not filename.endswith(".index.json"):
+        return _read_file(file)
+    if file.stat().st_size > _MAX_INDEX:
+        raise UserError(f"{file} is too large: {file.stat().st_size:,} bytes.")
+    try:
+        shards = sorted(set(json.loads(file.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file} is no index of shards: {error!r:.200}.") from None
+    # Only names beside the index: one with a folder could be any file of the machine.
+    if len(shards) > _MAX_SHARDS or not all(os.path.basename(name) == name for name in shards):
+        raise UserError(f"{file} does not name the files beside it.")
+    paths = {name: find(name) for name in shards}
+    missing = [name for name, path in paths.items() if path is None or not path.is_file()]
+    if missing:
+        raise UserError(f"{file} names {missing[0]}, which is missing.")
+    return _join([_read_file(path) for path in paths.values()])
+
+
+def _join(shards: list[Checkpoint]) -> Checkpoint:
+    """One checkpoint of shards, which may not name a tensor twice."""
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        for tensor in shard.tensors:
+            if tensor.path in tensors:
+                raise UserError(f"{tensor.path} is in {shard.source} and in another shard.")
+            tensors[tensor.path] = tensor
+    skipped = tuple(entry for shard in shards for entry in shard.skipped)
+    return dataclasses.replace(shards[0], tensors=tuple(tensors.values()), skipped=skipped)
