@@ -85,8 +85,7 @@ def main():
         wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
         lines.append(f"| {name} | {wall:.1f} | {cpu:.1f} | {len(times)} |")
     name = f"initialization-{jax.default_backend()}-jax{jax.__version__}"
-    result = {"environment": common.environment(), "seconds": seconds}
-    common.save(name, result, "\n".join(lines))
+    common.save(name, {"seconds": seconds}, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main():
                 lines.append(line + (f" {limit / median:.0%} |" if on_gpu else ""))
             print(lines[-1], flush=True)
     name = f"sampling-{jax.default_backend()}-jax{jax.__version__}"
-    common.save(name, {"environment": common.environment(), "rows": rows}, "\n".join(lines))
+    common.save(name, {"rows": rows}, "\n".join(lines))
 
 
 if __name__ == "__main__":

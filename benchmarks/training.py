@@ -65,7 +65,7 @@ def main():
         rows.append({"model": model, "activation": activation, "images_per_second": speeds})
         lines.append(f"| {model} | {activation} | {median:.0f} | {low:.0f} - {high:.0f} |")
     name = f"training-{jax.default_backend()}-jax{jax.__version__}"
-    common.save(name, {"environment": common.environment(), "rows": rows}, "\n".join(lines))
+    common.save(name, {"rows": rows}, "\n".join(lines))
 
 
 if __name__ == "__main__":

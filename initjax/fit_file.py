@@ -38,6 +38,7 @@ import jax
 from initjax.arguments import positive
 from initjax.distributions import Distribution, SymmetricPowerLaw
 from initjax.errors import UserError
+from initjax.files import write_whole
 from initjax.initializers import VarianceScaling, variance_scaling
 from initjax.laws import LAWS
 from initjax.rules import Rule, path_name
@@ -48,9 +49,7 @@ VERSION = 1
 
 def save(found: dict, path: pathlib.Path) -> None:
     """Writes a fit file, whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(_without_nan({"version": VERSION, **found})) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(_without_nan({"version": VERSION, **found})) + "\n")
 
 
 def _without_nan(value):

@@ -1,7 +1,6 @@
 """What a run says while it runs: a bar on a terminal, lines elsewhere, and its metrics on disk."""
 
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import tensorboardX
 import tqdm
 
+from initjax.files import write_whole
 from initjax.plotting import plot_curves
 
 
@@ -104,13 +104,6 @@ class Reporter:
         """Draws curves.png."""
         if self.rows:
             plot_curves(self.rows, self._curves, title)
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file at once or not at all, whenever the process may be killed."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def folder_contents(folder: pathlib.Path) -> Sequence[str]:

@@ -32,10 +32,11 @@ from initjax import data
 from initjax.checkpoints import Checkpoints
 from initjax.config import Config
 from initjax.errors import Interrupted, UserError
+from initjax.files import write_whole
 from initjax.models import create_model
 from initjax.optimizers import create_optimizer
 from initjax.refine import Refinement
-from initjax.reporting import Reporter, folder_contents, write_whole
+from initjax.reporting import Reporter, folder_contents
 
 AXIS = "batch"
 _EVAL_BATCH = 512

@@ -6,7 +6,8 @@ import sys
 import pytest
 from tensorboardX.proto import event_pb2
 
-from initjax.reporting import Reporter, folder_contents, write_whole
+from initjax.files import write_whole
+from initjax.reporting import Reporter, folder_contents
 
 
 def row(step, loss=0.5):
