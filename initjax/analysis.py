@@ -67,12 +67,16 @@ def _law(fit, best, normal):
     return described
 
 
-def log_log_slope(lower, upper, counts) -> float:
-    """The slope that least squares finds in a log-log histogram: 100 bins of |w|, empty ones out.
+def log_log_slope(counted: Histogram) -> float:
+    """The slope that least squares finds in a log-log histogram of one side: 100 bins of w > 0.
 
-    How the source of NSPL (Xing et al. 2022) and others look for a power law; as a method it is
-    unsound, because its result depends on the sample size. The histogram is made from finer bins.
+    How the source of NSPL (Xing et al. 2022) and others look for a power law. As a method it is
+    unsound: its result depends on the size of the sample, see `gaussian_slopes`. The histogram is
+    made from the finer bins of `counted`; NaN for fewer than two weights above 0.
     """
+    lower, upper, counts = counted.positive
+    if counts.sum() < 2:
+        return math.nan
     edges = np.linspace(0, upper[-1], _SLOPE_BINS + 1)
     below = np.interp(edges, np.append(lower, upper[-1]), np.append(0, np.cumsum(counts)))
     return _slope(np.round(np.diff(below)))
@@ -86,7 +90,7 @@ def _slope(counts):
 
 
 def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.ndarray:
-    """`log_log_slope` of `samples` Gaussian samples of `size` each, drawn as histograms.
+    """`log_log_slope` of Gaussian samples that have `size` values above 0, drawn as histograms.
 
     The largest of n half-normal values is drawn by inverting its distribution function; given it,
     the others are independent below it, so that their counts are multinomial.
@@ -94,7 +98,6 @@ def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.nd
     rng = np.random.default_rng(seed)
     slopes = np.empty(samples)
     for i in range(samples):
-        # -ln of the share that is below the largest.
         largest = scipy.stats.halfnorm.isf(-math.expm1(math.log(rng.uniform()) / size))
         edges = np.linspace(0, largest, _SLOPE_BINS + 1)
         shares = -np.diff(scipy.stats.halfnorm.sf(edges))
@@ -104,11 +107,14 @@ def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.nd
     return slopes
 
 
-def slope(counted: Histogram, seed: int = 0) -> dict:
-    """The log-log slope beside those of as many Gaussian samples."""
-    control = gaussian_slopes(int(counted.magnitudes.counts.sum()), seed=seed)
+def slope(counted: Histogram, seed: int = 0) -> dict | None:
+    """The log-log slope beside those of as many Gaussian samples; None where there is none."""
+    size = int(counted.positive.counts.sum())
+    if size < 20:
+        return None
+    control = gaussian_slopes(size, seed=seed)
     return {
-        "measured": log_log_slope(*counted.magnitudes),
+        "measured": log_log_slope(counted),
         "gaussian_mean": float(control.mean()),
         "gaussian_sd": float(control.std(ddof=1)),
         "gaussian_samples": _CONTROLS,

@@ -13,7 +13,8 @@ fit.json (version 1) is a json object:
                    num_parameters, aic, bic, ks, support (least and largest |w|),
                    vuong_best and vuong_normal {z, p}, nats_over_normal (a weight)}, by rising AIC
       tail         {alpha, standard_error, xmin, xmax, size, fraction, distance, p, bootstraps}
-      slope        the log-log slope {measured, gaussian_mean, gaussian_sd, gaussian_samples}
+      slope        the log-log slope of w > 0 {measured, gaussian_mean, gaussian_sd,
+                   gaussian_samples}
       cutoffs      a list of {quantile, xmin, size, alpha, standard_error, gaussian_alpha}
       quantiles    those of `Empirical.probabilities()`
       scales       see `analysis.scales`; null for fewer than two axes

@@ -103,6 +103,13 @@ class Histogram:
         return Magnitudes(lower, upper, negative + positive)
 
     @functools.cached_property
+    def positive(self) -> Magnitudes:
+        """The weights above 0 alone."""
+        lower, upper, _, positive = self._bins
+        used = np.flatnonzero(positive)
+        return Magnitudes(lower[used], upper[used], positive[used])
+
+    @functools.cached_property
     def moments(self) -> tuple[float, float, float, float]:
         """(mean, variance, skewness, kurtosis) of all finite weights; kurtosis 3 is a normal law's.
 

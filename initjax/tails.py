@@ -98,14 +98,18 @@ class _Search:
     def __init__(self, lower, upper):
         self.log_lower, self.log_upper = np.log(np.maximum(lower, 1e-300)), np.log(upper)
         self.log_middle = 0.5 * (self.log_lower + self.log_upper)
+        self.edges = np.union1d(self.log_lower, self.log_upper)  # of neighbours only once
+        self.edge_of_bin = np.searchsorted(self.edges, self.log_lower)
+        self.bin_of_edge = np.searchsorted(self.log_lower, self.edges)
 
     def run(self, counts):
         """((distance, alpha, xmin, size) of the best edge, the bins of the best local minima)."""
         above = np.cumsum(counts[::-1])[::-1]  # weights in this bin and beyond
         log_sums = np.cumsum((counts * self.log_middle)[::-1])[::-1]
+        reaching = np.append(above, 0)[self.bin_of_edge]
         possible = np.flatnonzero(above >= _MIN_TAIL)
         coarse = _spread(above[possible])
-        found = {k: self._distance(k, above, log_sums) for k in possible[coarse]}
+        found = {k: self._distance(k, above, log_sums, reaching) for k in possible[coarse]}
         tried = np.array(sorted(found))
         distances = np.array([found[k][0] for k in tried])
         padded = np.concatenate([[np.inf], distances, [np.inf]])
@@ -114,7 +118,7 @@ class _Search:
         for i in minima:
             for k in range(tried[max(i - 1, 0)] + 1, tried[min(i + 1, len(tried) - 1)]):
                 if k not in found and counts[k]:
-                    found[k] = self._distance(k, above, log_sums)
+                    found[k] = self._distance(k, above, log_sums, reaching)
         order = sorted(found, key=lambda k: found[k][0])
         k = order[0]
         best = (*found[k], math.exp(self.log_lower[k]), int(above[k]))
@@ -130,15 +134,12 @@ class _Search:
                 chosen.append(k)
         return chosen
 
-    def _distance(self, k, above, log_sums):
+    def _distance(self, k, above, log_sums, reaching):
         """(distance, alpha) of the tail that begins where bin k does."""
-        size, start = above[k], self.log_lower[k]
+        size, start, first = above[k], self.log_lower[k], self.edge_of_bin[k]
         alpha = 1 + size / (log_sums[k] - size * start)
-        reached = above[k:] / size
-        left = np.exp((1 - alpha) * (self.log_lower[k:] - start))
-        right = np.exp((1 - alpha) * (self.log_upper[k:] - start))
-        after = np.append(reached[1:], 0.0)
-        return float(max(np.abs(reached - left).max(), np.abs(after - right).max())), float(alpha)
+        model = np.exp((1 - alpha) * (self.edges[first:] - start))
+        return float(np.abs(reaching[first:] / size - model).max()), float(alpha)
 
     def bootstrap(self, counts, best, bootstraps, rng) -> int:
         """How many samples of the fitted law are as far from a power law as the weights are."""
