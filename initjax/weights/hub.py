@@ -82,13 +82,13 @@ def fetch_repository_file(repository: str, filename: str) -> pathlib.Path | None
     """
     try:
         import huggingface_hub
-        from huggingface_hub import errors
+        from huggingface_hub import constants, errors
     except ImportError:
         raise UserError(
             f"{repository} is no file or folder here.\n"
             "If it is a Hugging Face repository: pip install 'initjax[hub]'."
         ) from None
-    endpoint = huggingface_hub.constants.ENDPOINT
+    endpoint = constants.ENDPOINT
     try:
         offline = not _answers(endpoint)
         path = huggingface_hub.hf_hub_download(repository, filename, local_files_only=offline)

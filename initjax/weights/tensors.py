@@ -77,14 +77,24 @@ def create_checkpoint(
     tensors: Iterable[Tensor],
     skipped: Iterable[tuple[str, str]],
 ) -> Checkpoint:
-    """A `Checkpoint` without the tensors that have no elements, which it lists as skipped."""
-    kept, skipped = [], list(skipped)
+    """A `Checkpoint` without the tensors that have no elements, which it lists as skipped.
+
+    Characters of paths that a terminal would obey or cannot show are escaped.
+    """
+    kept, skipped = [], [(_printable(path), _printable(reason)) for path, reason in skipped]
     for tensor in tensors:
+        path = _printable(tensor.path)
         if 0 in tensor.shape:
-            skipped.append((tensor.path, f"it is empty, shape {tensor.shape}"))
+            skipped.append((path, f"it is empty, shape {tensor.shape}"))
         else:
-            kept.append(tensor)
+            kept.append(tensor if path == tensor.path else dataclasses.replace(tensor, path=path))
     return Checkpoint(source, format_name, tuple(kept), tuple(skipped))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_inflation(source: str | os.PathLike, claimed: int, stored: int) -> None:

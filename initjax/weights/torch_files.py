@@ -48,6 +48,13 @@ _STORAGE_DTYPES = {
     "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "uint8",
 }
+_QUANTIZED_SIZES = {  # bytes of an element
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QInt32Storage": 4,
+    "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1,
+}
 # Where PyTorch's name of a dtype is not NumPy's.
 _DTYPES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64"}
 
@@ -99,11 +106,10 @@ def read_torch_legacy(file: pathlib.Path) -> Checkpoint:
             raise UserError(f"{file} has no list of its storages.")
         places = {}
         for key in keys:
-            dtype = key in storages and _STORAGE_DTYPES.get(storages[key].type_name)
-            if not dtype or key in places:
-                raise UserError(f"{file} has a storage of unknown type.")
+            if key not in storages or key in places:
+                raise UserError(f"{file} has a list of other storages than its tensors.")
             count = int.from_bytes(stream.read(8), "little")
-            num_bytes = count * np.dtype(find_dtype(dtype)).itemsize
+            num_bytes = count * _element_size(file, storages[key].type_name)
             places[key] = stream.tell(), num_bytes
             if stream.tell() + num_bytes > size:
                 break  # What is not in the file is reported tensor by tensor.
@@ -116,6 +122,14 @@ def read_torch_legacy(file: pathlib.Path) -> Checkpoint:
         return offset, num_bytes
 
     return _read_tensors(file, "torch (legacy)", root, find, big_endian=False)
+
+
+def _element_size(file, type_name: str) -> int:
+    if type_name in _STORAGE_DTYPES:
+        return find_dtype(_STORAGE_DTYPES[type_name]).itemsize
+    if type_name in _QUANTIZED_SIZES:
+        return _QUANTIZED_SIZES[type_name]
+    raise UserError(f"{file} has storages of an unknown type: {type_name!r:.100}.")
 
 
 def _interpret(file, stream, storages=None):
@@ -281,4 +295,4 @@ def _describe(leaf) -> str:
         return f"it is a {type(leaf).__name__} of {len(leaf)} values"
     if isinstance(leaf, (Global, Storage)):
         return "it is a class or a function" if isinstance(leaf, Global) else "it is a storage"
-    return f"it is {'None' if leaf is None else 'a ' + type(leaf).__name__}, not a tensor"
+    return f"it is no tensor but {leaf if leaf is None else type(leaf).__name__}"
