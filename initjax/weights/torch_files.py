@@ -228,9 +228,6 @@ def _leaves(root, name: str):
     while stack:
         value, prefix, depth = stack.pop()
         path = prefix[:-1] or name
-        rest -= len(prefix)
-        if rest < 0:
-            raise UserError("The paths in this file are too long.")
         if not _is_container(value):
             yield path, value
             continue
@@ -245,10 +242,12 @@ def _leaves(root, name: str):
             yield path, Unknown("too deeply nested")
         else:
             separator = "." if isinstance(value, Unknown) else "/"
-            stack.extend(
-                (child, f"{prefix}{_key_name(key)}{separator}", depth + 1)
-                for key, child in reversed(children)
-            )
+            for key, child in reversed(children):
+                child_prefix = f"{prefix}{_key_name(key)}{separator}"
+                rest -= len(child_prefix)
+                if rest < 0:
+                    raise UserError(f"{name}: the paths in this file are too long.")
+                stack.append((child, child_prefix, depth + 1))
 
 
 def _may_hold_tensors(value) -> bool:

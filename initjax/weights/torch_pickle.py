@@ -228,10 +228,10 @@ class _Machine:
 
     def ordered_dict(self, items) -> Pairs:
         """From a list of pairs, as Python 2 pickles it."""
-        self.charge(len(items))
+        self.charge(4 * len(items))  # what it takes to build each item by operations
         if not all(isinstance(item, (list, tuple)) and len(item) == 2 for item in items):
             raise ValueError("an OrderedDict is not made of pairs")
-        return Pairs((key, value) for key, value in items)
+        return Pairs(map(tuple, items))
 
     def new_object_with_keywords(self, _) -> None:
         self.stack.pop()
