@@ -214,8 +214,12 @@ def _maximize(objective: Callable, starts: np.ndarray, size: float):
     count = len(free)
     offsets = _stencil(count)
     hessian = np.full((count, count), np.nan)
+    before, idle = -math.inf, 0
     for _ in range(_MAX_ITERATIONS):
         values = objective(free + _STEP * offsets)
+        # Two steps that gain nothing worth telling: a ridge, as of a mixture of equal components.
+        idle = idle + 1 if (values[0] - before) * size < 1e-3 else 0
+        before = values[0]
         gradient, hessian = _derivatives(values, count)
         if not np.isfinite(hessian).all():
             break
@@ -223,7 +227,7 @@ def _maximize(objective: Callable, starts: np.ndarray, size: float):
         # Where the likelihood is not concave, uphill all the same, by a step of about 1.
         curvatures = np.maximum(np.abs(curvatures), 1e-9)
         step = axes @ ((axes.T @ gradient) / curvatures)
-        if gradient @ step * size < 1e-8:  # 1e-4 standard errors from the maximum
+        if idle == 2 or gradient @ step * size < 1e-8:  # 1e-4 standard errors from the maximum
             break
         step *= min(1.0, 1.5 / np.abs(step).max())
         candidates = free + step * np.array([1.0, 0.5, 0.25, 0.1, 0.01, 0.001])[:, None]
