@@ -39,6 +39,7 @@ class Call:
       output: what it put out, after an edit.
       kernel: its kernel in this use: the slice, where the layers of an `nn.scan` are stacked.
       bias: its bias, likewise, or None.
+      editable: whether an edit can reach it: not inside `nn.scan` or `nn.vmap`.
       replay: `replay(kernel, bias, inputs)`, the layer with other parameters on other inputs.
     """
 
@@ -48,6 +49,7 @@ class Call:
     output: jax.Array
     kernel: jax.Array
     bias: jax.Array | None
+    editable: bool
     replay: Callable[[jax.Array, jax.Array | None, jax.Array], jax.Array]
 
 
@@ -261,6 +263,7 @@ def _linen_calls(traced, sown, params, edit) -> list[Call]:
                 output=output[index],
                 kernel=kernel[index] if is_stacked else kernel,
                 bias=bias[index] if is_stacked and bias is not None else bias,
+                editable=not stack,
                 replay=_linen_replay(trace.module),
             )
             calls.append((trace.order, i, stack, call))
@@ -319,6 +322,7 @@ def _record_nnx(model, variables, x, edit, kwargs):
                     output=z,
                     kernel=self.kernel[...],
                     bias=bias[...] if isinstance(bias, nnx.Variable) else None,
+                    editable=True,
                     replay=_nnx_replay(self, cls),
                 )
             )
@@ -333,12 +337,12 @@ def _record_nnx(model, variables, x, edit, kwargs):
 
 
 def _nnx_replay(layer, cls):
+    copy = nnx.clone(layer)
+    object.__setattr__(copy, "__class__", cls)
+    graph, _ = nnx.split(copy)  # without its arrays, which may be traced
+
     def replay(kernel, bias, inputs):
-        copy = nnx.clone(layer)
-        object.__setattr__(copy, "__class__", cls)
-        copy.kernel[...] = kernel
-        if bias is not None:
-            copy.bias[...] = bias
-        return copy(inputs)
+        state = {"kernel": nnx.Param(kernel)} | ({} if bias is None else {"bias": nnx.Param(bias)})
+        return nnx.merge(graph, nnx.State(state))(inputs)
 
     return replay

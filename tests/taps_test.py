@@ -174,6 +174,7 @@ def test_scanned_layers_have_an_entry_a_slice_in_execution_order():
         expected = affine({"kernel": call.kernel, "bias": call.bias}, call.inputs)
         np.testing.assert_allclose(call.output, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(calls[1].inputs, calls[0].output)
+    assert [call.editable for call in calls] == [True, *[False] * 6, True]
     with pytest.raises(UserError, match=r"stack/Dense_0 is inside nn\.scan.*edit"):
         taps.record(model, variables, x, edit=lambda path, z, number: z)
 
@@ -283,6 +284,15 @@ def test_nnx():
     np.testing.assert_allclose(found["conv"][0], model.conv(x), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found["dense/0"][1], output)
     np.testing.assert_allclose(output, model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_nnx_replay_outlives_the_trace_of_its_call():
+    model = Net(nnx.Rngs(0))
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    calls = []
+    jax.eval_shape(lambda state: calls.extend(taps.record_calls(model, state, x)[1]), None)
+    kernel, bias = model.conv.kernel[...], model.conv.bias[...]
+    np.testing.assert_allclose(calls[0].replay(kernel, bias, x), model.conv(x), rtol=1e-5)
 
 
 def test_nnx_under_jit_and_grad_with_an_edit():

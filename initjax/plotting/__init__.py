@@ -2,3 +2,8 @@
 
 from initjax.plotting.curves import plot_curves as plot_curves
 from initjax.plotting.laws import plot_law as plot_law
+from initjax.plotting.signals import (
+    plot_gradients as plot_gradients,
+    plot_histograms as plot_histograms,
+    plot_variance as plot_variance,
+)

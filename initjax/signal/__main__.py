@@ -1,0 +1,203 @@
+"""Prints what a network does to a signal before training.
+
+    python -m initjax.signal --model="mlp(depth=50)" --activation=tanh \\
+        --init=he_normal,xavier_normal,lecun_normal,nspl
+    python -m initjax.signal --model=resnet20 --dataset=cifar10 --data_dir=DIR --out=signal
+
+For every initializer a table, a verdict, and in the end which of them keeps the signal. With --out
+also DIR/signal.json (its schema: `initjax.signal.report.to_json`), variance.png, gradients.png and
+activations.png.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import signal
+import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while importing: no traceback
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from initjax import data, registry
+from initjax.arguments import count
+from initjax.errors import UserError
+from initjax.models import create_model, model_names
+from initjax.rules import reinitialize
+from initjax.signal import Signal, measure, report
+
+_LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m initjax.signal",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", default="mlp(depth=50)", help=f"{', '.join(model_names())}; 'mlp(depth=50)'")
+    add("--activation", default="relu", help="activation of the model (default: relu)")
+    add(
+        "--init",
+        default="he_normal,xavier_normal,lecun_normal,nspl",
+        help="initializers, by commas, such as 'he_normal,nspl(alpha=1.5, ratio=30)'",
+    )
+    add("--bias_init", default="zeros", help="initializer of the biases (default: zeros)")
+    add("--dataset", default="", help="inputs are its first training images; default: noise N(0,1)")
+    add("--data_dir", default=None, help="folder of prepared tensorflow-datasets sets")
+    add("--input_shape", default="32,32,3", help="shape of the noise (default: 32,32,3)")
+    add("--batch_size", type=int, default=128, help="number of inputs (default: 128)")
+    add("--seed", type=int, default=0, help="seed of weights, noise and cotangent (default: 0)")
+    add("--out", default="", help="folder for signal.json and pictures")
+    return parser.parse_args(arguments)
+
+
+def split_names(text: str) -> list[str]:
+    """Splits at the commas outside of parentheses and brackets.
+
+    >>> split_names("he_normal, nspl(alpha=1.5, ratio=30)")
+    ['he_normal', 'nspl(alpha=1.5, ratio=30)']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def run(flags: argparse.Namespace) -> dict[str, Signal]:
+    """Measures the model from every initializer, and reports."""
+    names = split_names(flags.init)
+    if not names:
+        raise UserError("--init names no initializer.")
+    if len(set(names)) < len(names):
+        raise UserError(f"--init={flags.init!r} names an initializer twice.")
+    if not 0 <= flags.seed < 2**32:
+        raise UserError(f"--seed={flags.seed} must be in [0, 2^32).")
+    count(flags.batch_size, "--batch_size", 2)
+    initializers = {name: _named("init", registry.get, name) for name in names}
+    registry.get(flags.bias_init)
+    folder = _folder(flags.out)
+    weights_key, cotangent_key = jax.random.split(jax.random.key(flags.seed))
+    x, num_classes, source = _inputs(flags)
+    model = create_model(flags.model, num_classes=num_classes, activation=flags.activation)
+    try:
+        shapes = dict(jax.eval_shape(model.init, weights_key, x))
+    except (TypeError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"--model={flags.model} does not take inputs {x.shape[1:]}: {line}") from (
+            error
+        )
+    training = {"train": True, "mutable": ("batch_stats",)} if "batch_stats" in shapes else {}
+    print(f"{flags.model}, {flags.activation}; inputs: {source}", flush=True)
+    signals = {}
+    # Weights are drawn, which is mostly compiling, while others are measured.
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
+    drawn = {
+        name: pool.submit(_draw, shapes, init, flags.bias_init, weights_key)
+        for name, init in initializers.items()
+    }
+    for name, variables in drawn.items():
+        signals[name] = measure(
+            model,
+            variables.result(),
+            x,
+            activation=flags.activation,
+            key=cotangent_key,
+            **training,
+        )
+        print(f"\n{name}: {signals[name].verdict}\n{report.table(signals[name])}", flush=True)
+    print(f"\n{report.comparison(signals, flags.activation)}")
+    if folder:
+        command = {key: value for key, value in vars(flags).items() if key != "out"}
+        print(f"In {folder}: {', '.join(report.save(signals, folder, command))}")
+    return signals
+
+
+def _named(flag, look_up, text):
+    try:
+        return look_up(text)
+    except UserError as error:
+        raise UserError(f"--{flag}: {error}") from None
+
+
+def _folder(text) -> pathlib.Path | None:
+    if not text:
+        return None
+    folder = pathlib.Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={text} cannot be made: {error.strerror}.") from None
+    return folder
+
+
+def _inputs(flags):
+    """(inputs, number of classes, what they are)."""
+    if flags.dataset:
+        dataset = data.load(flags.dataset, flags.data_dir)
+        # Not the first ones: some sets are sorted by class.
+        rng = np.random.default_rng(flags.seed)
+        chosen = rng.permutation(len(dataset.train_images))[: flags.batch_size]
+        images = jnp.asarray(dataset.train_images[np.sort(chosen)])
+        x = data.normalize(images, dataset.mean, dataset.std)
+        return x, dataset.num_classes, f"{len(x)} training images of {flags.dataset}"
+    try:
+        shape = tuple(count(int(n), "--input_shape") for n in flags.input_shape.split(","))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"--input_shape={flags.input_shape!r} is not of the form height,width,channels."
+        ) from None
+    if len(shape) != 3:
+        raise UserError(f"--input_shape={flags.input_shape!r} is not height,width,channels.")
+    noise = np.random.default_rng(flags.seed).standard_normal((flags.batch_size, *shape))
+    return (
+        jnp.asarray(noise, jnp.float32),
+        10,
+        f"{flags.batch_size} x {'x'.join(map(str, shape))} of noise N(0, 1)",
+    )
+
+
+def _draw(shapes, kernel_init, bias_init, key):
+    """Variables of these shapes; equal layers share a program, as `model.init` does not."""
+    variables = {}
+    for collection, tree in shapes.items():
+        leaves = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+        inits = {"kernel": kernel_init, "bias": bias_init} | _LEAVES
+        rules = [(f"(^|/){leaf}$", inits[leaf]) for leaf in sorted(leaves)]
+        variables[collection] = reinitialize(tree, rules, key)
+    return variables
+
+
+def main() -> None:
+    """The command, with a line in place of a traceback where its user is wrong."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run(parse())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr, flush=True)
+        os._exit(130)  # at once: XLA may be compiling in a thread
+    except BrokenPipeError:  # as in `python -m initjax.signal | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:  # such as a full disk
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""A `Signal` as a table, as JSON, in pictures, and beside others."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import initjax
+from initjax import plotting
+from initjax.errors import UserError
+from initjax.signal import FLAT, Layer, Signal, advise
+from initjax.signal.measurement import BINS, REACH
+from initjax.signal.verdict import describe_factor
+
+VERSION = 1
+_MOST_ROWS = 16
+
+_COLUMNS = (
+    ("layer", "<"),
+    ("mean", ">"),
+    ("variance", ">"),
+    ("theory", ">"),
+    ("95 % band", ">"),
+    ("kurt", ">"),
+    ("dead", ">"),
+    ("flat", ">"),
+    ("corr", ">"),
+    ("theory", ">"),
+    ("grad var", ">"),
+    ("theory", ">"),
+    ("verdict", "<"),
+)
+
+
+def table(signal: Signal) -> str:
+    """The layers as lines of text; of deep networks about sixteen, evenly chosen.
+
+    Columns: mean and variance of the pre-activations, the variance by theory and its 95 % band,
+    kurtosis, share of dead units, share of flat (saturated) values, correlation of inputs and the
+    same by theory, gradient variance and the same by theory.
+    """
+    rows = [[name for name, _ in _COLUMNS]]
+    shown = _chosen(len(signal.layers))
+    rows += [_row(signal.layers[i]) for i in shown]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = (
+        "  ".join(
+            f"{cell:{side}{width}}"
+            for cell, width, (_, side) in zip(row, widths, _COLUMNS, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+    rest = len(signal.layers) - len(shown)
+    note = [f"({rest} layers between these are in signal.json)"] if rest else []
+    return "\n".join([*aligned, *note, _summary(signal)])
+
+
+def _chosen(number, most=_MOST_ROWS) -> list[int]:
+    if number <= most:
+        return list(range(number))
+    return sorted({round(i * (number - 1) / (most - 1)) for i in range(most)})
+
+
+def _row(layer: Layer) -> list[str]:
+    p = layer.predicted
+    band = "-" if p.low is None else f"{_short(p.low)}..{_short(p.high)}"
+    name = (layer.path or "model") + (f" (use {layer.number + 1})" if layer.number else "")
+    return [
+        name,
+        _short(layer.mean),
+        _short(layer.variance),
+        _short(p.variance),
+        band,
+        _short(layer.kurtosis),
+        _share(layer.dead),
+        _share(layer.saturated),
+        _decimals(layer.correlation),
+        _decimals(p.correlation),
+        _short(layer.gradient_variance),
+        _short(p.gradient_variance),
+        layer.verdict,
+    ]
+
+
+def _short(number) -> str:
+    return "-" if number is None else f"{number:.3g}"
+
+
+def _decimals(number) -> str:
+    return "-" if number is None else f"{number:.2f}"
+
+
+def _share(number) -> str:
+    return "-" if number is None else f"{100 * number:.0f}%"
+
+
+def _summary(signal: Signal) -> str:
+    parts = []
+    if signal.factor is not None:
+        parts.append(f"measured: variance x {signal.factor:.4g} a layer")
+        parts.append(f"e-fold in {_layers(signal.depth_scale)}")
+    if signal.gradient_factor is not None:
+        parts.append(f"squared gradient x {signal.gradient_factor:.4g} a layer towards the input")
+    lines = ["; ".join(parts)]
+    if signal.chi_1 is not None:
+        lines.append(
+            f"theory: chi_1 {signal.chi_1:.4g}, correlations and gradients change e-fold in"
+            f" {_layers(signal.correlation_depth_scale)}; chi_q {signal.chi_q:.4g}, variances in"
+            f" {_layers(signal.variance_depth_scale)}"
+        )
+    return "\n".join(filter(None, lines))
+
+
+def _layers(scale) -> str:
+    if scale is None:
+        return "? layers"
+    return "over 1000 layers" if scale > 1000 else f"{scale:.3g} layers"
+
+
+def comparison(signals: Mapping[str, Signal], activation: str) -> str:
+    """Which initializer does what to the variance, and what to change; from what was measured."""
+    lines = []
+    for name, signal in signals.items():
+        words = [describe_factor(signal.factor, "variance")]
+        if signal.gradient_factor is not None:
+            words.append(describe_factor(signal.gradient_factor, "squared gradient"))
+        lines.append(f"{name} {' and '.join(words)}: {signal.verdict}")
+    healthy = {name: s for name, s in signals.items() if s.is_healthy}
+    if healthy:
+        best = min(healthy, key=lambda name: _distance(healthy[name]))
+        others = [name for name in healthy if name != best]
+        lines.append(
+            f"Start from {best}" + (f"; {', '.join(others)} will do too." if others else ".")
+        )
+    else:
+        lines.append("None of these keeps the signal.")
+        try:
+            lines.append(advise(activation))
+        except UserError:
+            pass
+    return "\n".join(lines)
+
+
+def _distance(signal) -> float:
+    """How far signal and gradient are from being kept, in factors e a layer."""
+    factors = (signal.factor, signal.gradient_factor)
+    return sum(abs(math.log(f)) for f in factors if f is not None and 0 < f < math.inf)
+
+
+def to_json(signals: Mapping[str, Signal], command: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of signal.json.
+
+        {"version": 1, "initjax": "...", "jax": "...", "device": "...",
+         "command": {flag: value},
+         "flat_below": 0.05,                    share of the steepest slope, see `Layer`
+         "histogram": {"bins": 80, "reach": 4.0},   in root mean squares of z
+         "signals": {initializer: {
+             "verdict", "activation", "num_inputs", "input_variance", "factor", "gradient_factor",
+             "chi_1", "chi_q", "depth_scale", "correlation_depth_scale", "variance_depth_scale",
+             "layers": [{the fields of `initjax.signal.Layer`, "sd", and
+                         "predicted": {the fields of `initjax.signal.Prediction`}}]}}}
+
+    null stands for what cannot be said; the strings "inf", "-inf" and "nan" for numbers that JSON
+    does not have. A later version adds fields without a new number, and changes them with one.
+    """
+    return {
+        "version": VERSION,
+        "initjax": initjax.__version__,
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "command": dict(command),
+        "flat_below": FLAT,
+        "histogram": {"bins": BINS, "reach": REACH},
+        "signals": {name: _plain(_fields(signal)) for name, signal in signals.items()},
+    }
+
+
+def _fields(signal):
+    fields = dataclasses.asdict(signal)
+    for layer, values in zip(signal.layers, fields["layers"], strict=True):
+        values["sd"] = layer.sd
+    for name in ("depth_scale", "correlation_depth_scale", "variance_depth_scale"):
+        fields[name] = getattr(signal, name)
+    return fields
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def save(
+    signals: Mapping[str, Signal], folder: pathlib.Path, command: Mapping[str, Any]
+) -> list[str]:
+    """Writes signal.json and the pictures; returns their names."""
+    text = json.dumps(to_json(signals, command), indent=1, allow_nan=False)
+    (folder / "signal.json").write_text(text + "\n")
+    title = f"{command.get('model', '')}, {command.get('activation', '')}".strip(", ")
+    plotting.plot_variance(signals, folder / "variance.png", title)
+    plotting.plot_gradients(signals, folder / "gradients.png", title)
+    plotting.plot_histograms(signals, folder / "activations.png", title, REACH)
+    return ["signal.json", "variance.png", "gradients.png", "activations.png"]
