@@ -1,8 +1,21 @@
-"""A small network of three convolutions."""
+"""A small network of three convolutions, or of several in each of three stages."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
+from initjax.errors import UserError
 from initjax.models.base import ImageClassifier
+
+
+def max_pool_2x2(x):
+    """Non-overlapping 2x2 max-pooling of [B, H, W, C]; an odd last row or column is left out.
+
+    The same values as `nn.max_pool`. XLA on CPUs takes so long for the gradient of that, that the
+    whole network trains 2.7 times faster with this.
+    """
+    batch, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    return jnp.max(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
 class ConvNet(ImageClassifier):
@@ -10,12 +23,28 @@ class ConvNet(ImageClassifier):
 
     The small network of the consistency study, whose source gives the number of convolutions but
     not their widths: these are those of Caffe's "CIFAR-10 quick" (Jia et al. 2014).
+
+    Attributes:
+      depth: number of convolutions, a multiple of 3: depth / 3 before each pooling.
+      use_batch_norm: normalize after every convolution, which then has no bias.
     """
+
+    depth: int = 3
+    use_batch_norm: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.depth % 3:
+            raise UserError(f"depth={self.depth} must be a multiple of 3.")
 
     @nn.compact
     def __call__(self, x, train: bool = False):
         for features in (32, 32, 64):
-            x = self.act(self.conv(features, 5)(x))
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            for _ in range(self.depth // 3):
+                x = self.conv(features, 5, use_bias=not self.use_batch_norm)(x)
+                if self.use_batch_norm:
+                    x = self.batch_norm(train)(x)
+                x = self.act(x)
+            x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
         return self.logits(x)

@@ -27,7 +27,7 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
     (by quadrature, whatever they are made of); sums over independent signals, and what layers put
     out, count as normal; pooling takes the values in a window for independent, as the source does
     not measure them either; normalization layers, shortcuts, padding, concatenation and dropout are
-    followed too. Of the data, only the mean and variance of all inputs is used. A layer that is
+    followed too, but zeros that a convolution pads with are not counted. Of the data, only the mean and variance of all inputs is used. A layer that is
     used several times is scaled at its first use.
 
     Args:
