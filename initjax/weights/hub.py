@@ -40,12 +40,11 @@ WEIGHT_FILES = (
 )
 
 
-def fetch_torchvision(name: str, url: str = _TORCHVISION_URL) -> pathlib.Path:
+def fetch_torchvision(name: str) -> pathlib.Path:
     """The file of a torchvision model, downloaded into the cache unless it is there.
 
     Args:
       name: one of `TORCHVISION_FILES`.
-      url: the folder that has the files.
 
     Raises:
       UserError: the file cannot be had.
@@ -55,7 +54,7 @@ def fetch_torchvision(name: str, url: str = _TORCHVISION_URL) -> pathlib.Path:
     target = cache_folder() / "weights" / filename
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fetch(url + filename, target, None, digest)
+        fetch(_TORCHVISION_URL + filename, target, None, digest)
     except NetworkError as error:
         raise UserError(
             f"{name} cannot be downloaded: {error}\n"

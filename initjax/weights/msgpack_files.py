@@ -91,6 +91,8 @@ def read_msgpack(file: pathlib.Path) -> Checkpoint:
         reader = _Reader(stream, os.path.getsize(file))
         try:
             tree = reader.read_value()
+            if stream.read(1):
+                raise ValueError("it goes on after its end")
             arrays, skipped = [], []
             _collect(reader, tree, "", arrays, skipped)
         except (ValueError, struct.error, UnicodeDecodeError) as error:

@@ -87,10 +87,10 @@ def _read_file(file: pathlib.Path) -> Checkpoint:
         return read_safetensors(file)
     if head[:1] == b"\x80":
         return read_torch_legacy(file)
-    if is_msgpack(head):
-        return read_msgpack(file)
     if head[:4] == b"\x89HDF":
         raise UserError(f"{file} is an HDF5 file, which is not supported.\nReadable: {_READABLE}.")
+    if is_msgpack(head):
+        return read_msgpack(file)
     raise UserError(f"{file} is of no known format, or damaged.\nReadable: {_READABLE}.")
 
 
@@ -176,7 +176,8 @@ def _read_shards(filename: str, find: Callable[[str], pathlib.Path | None]) -> C
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} is no index of shards: {error!r:.200}.") from None
     # Only names beside the index: one with a folder could be any file of the machine.
-    if len(shards) > _MAX_SHARDS or not all(os.path.basename(name) == name for name in shards):
+    beside = all(isinstance(name, str) and os.path.basename(name) == name for name in shards)
+    if len(shards) > _MAX_SHARDS or not beside:
         raise UserError(f"{file} does not name the files beside it.")
     paths = {name: find(name) for name in shards}
     missing = [name for name, path in paths.items() if path is None or not path.is_file()]
