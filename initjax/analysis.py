@@ -18,6 +18,7 @@ from initjax.tabulated import Empirical
 CUTOFF_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 MIN_POSITION_SIZE = 100  # fewer weights at a kernel position are not fitted
 _SLOPE_BINS = 100
+_MIN_SLOPE_SIZE = 10
 _CONTROLS = 20  # Gaussian samples beside a log-log slope
 _BLOCK = 1 << 22  # weights squared at a time
 
@@ -110,7 +111,7 @@ def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.nd
 def slope(counted: Histogram, seed: int = 0) -> dict | None:
     """The log-log slope beside those of as many Gaussian samples; None where there is none."""
     size = int(counted.positive.counts.sum())
-    if size < 20:
+    if size < _MIN_SLOPE_SIZE:
         return None
     control = gaussian_slopes(size, seed=seed)
     return {

@@ -43,7 +43,7 @@ class Histogram:
 
     Attributes:
       dtype: the float dtype whose bits name the bins.
-      counts: int64[2^bits], by the leading bits, sign first.
+      counts: int64[2^bits] of the weights that are not 0, by the leading bits, sign first.
       zeros: how many weights are exactly 0.
       not_finite: how many are infinite or NaN; they are in no other figure.
       smallest: the least |w| that is not 0; inf where there is none.
@@ -77,19 +77,14 @@ class Histogram:
     @functools.cached_property
     def size(self) -> int:
         """How many weights are finite, zeros included."""
-        return int(self.counts.sum()) - self.not_finite
+        return int(self.counts.sum()) + self.zeros - self.not_finite
 
     @functools.cached_property
     def _bins(self):
         """(lower, upper, negative counts, positive counts), |w| > 0, by rising magnitude."""
         lower, upper = _edges(self.dtype)
         half = len(self.counts) // 2
-        positive = self.counts[: len(lower)].copy()
-        negative = self.counts[half : half + len(lower)].copy()
-        # Zeros of either sign leave the first bin, whose denormals (of float32) stay.
-        from_positive = min(positive[0], self.zeros)
-        positive[0] -= from_positive
-        negative[0] -= self.zeros - from_positive
+        positive, negative = self.counts[: len(lower)], self.counts[half:][: len(lower)]
         used = np.flatnonzero(positive + negative)
         lower, upper = lower[used], upper[used]
         if self.dtype == np.float32:
@@ -197,7 +192,7 @@ def histogram(weights, *, dtype=None) -> Histogram:
     half = len(counts) // 2
     not_finite = counts[len(lower) : half].sum() + counts[half + len(lower) :].sum()
     smallest, largest = np.inf, 0.0
-    if counts.sum() > zeros + not_finite:
+    if counts.sum() > not_finite:
         # The extreme weights are in the few chunks that reach the extreme bins.
         low, high = min(first), max(last)
         smallest = min(_ends(c, dtype)[0] for c, k in zip(chunks, first, strict=True) if k == low)
@@ -224,16 +219,17 @@ def _count(chunk, dtype):
     """(counts, zeros, first bin of |w| > 0, last bin of finite |w|) of one chunk."""
     chunk = _cast(chunk, dtype)
     wide = dtype.itemsize > 2
-    pattern = chunk.view(f"u{dtype.itemsize}")
-    pattern = (pattern >> 16 if wide else pattern).astype(np.intp)
+    bits = chunk.view(f"u{dtype.itemsize}")
+    pattern = (bits >> 16 if wide else bits).astype(np.intp)
     counts = np.bincount(pattern, minlength=2 ** min(16, 8 * dtype.itemsize))
     half = len(counts) // 2
-    magnitude = (counts[:half] + counts[half:])[: len(_values(dtype))]
-    zeros = int(magnitude[0])
-    if zeros and wide:  # the first bin of float32 holds denormals as well
-        zeros = int(np.count_nonzero(chunk == 0))
-    magnitude[0] -= zeros
-    used = np.flatnonzero(magnitude)
+    zeros = 0
+    for first, zero in ((0, chunk.dtype.type(0)), (half, -chunk.dtype.type(0))):
+        if counts[first]:  # float32's first bins hold denormals as well
+            same = int(np.count_nonzero(bits == zero.view(bits.dtype)))
+            counts[first] -= same
+            zeros += same
+    used = np.flatnonzero((counts[:half] + counts[half:])[: len(_values(dtype))])
     return counts, zeros, *((used[0], used[-1]) if used.size else (half, -1))
 
 

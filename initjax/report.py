@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import math
+import pathlib
 import statistics
 from collections import Counter
 
@@ -28,11 +29,11 @@ def verdict(found: dict) -> list[str]:
     power = sum(wins[law] for law in POWER_LAWS)
     number, weights = len(layers), sum(layer["size"] for layer in layers)
     if power > number / 2:
-        answer = "Yes, in most layers"
-    elif power:
-        answer = "Only in some layers"
+        answer = "In most layers"
+    elif power > number / 10:
+        answer = "In some layers"
     else:
-        answer = "No"
+        answer = "Hardly anywhere" if power else "No"
     sentences = [
         f"Is the law of these weights a power law? {answer}. Of {_count(number, 'layer')}"
         f" ({weights:,} weights) the best of {len(LAWS)} laws by AIC is "
@@ -232,7 +233,7 @@ _PICTURES = (
 def html_page(found: dict) -> str:
     """A page without external parts: the answer, the pictures, the table."""
     source = found["source"]
-    title = f"Weights of {source['path']}"
+    title = f"Weights of {pathlib.PurePath(source['path']).name}"
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'>",
@@ -266,7 +267,10 @@ def html_page(found: dict) -> str:
             for path, reason in found["skipped"]
         ]
         parts.append("</ul>")
-    about = [f"format: {source['format']}", *(f"{k}: {v}" for k, v in found["environment"].items())]
+    about = [
+        f"source: {source['path']} ({source['format']})",
+        *(f"{k}: {v}" for k, v in found["environment"].items()),
+    ]
     parts.append(f"<footer>{html.escape('; '.join(about))}</footer></body></html>")
     return "\n".join(parts)
 

@@ -22,7 +22,7 @@ from initjax.arguments import finite, positive
 from initjax.distributions import Distribution
 from initjax.errors import UserError
 
-_CELL_BITS = 6  # 64 cells an octave: sampled probabilities are exact to 1.5e-5
+_CELL_BITS = 6  # 64 cells an octave: sampled probabilities are exact to 2e-5
 _LINEAR_ERROR = 1.5e-5  # largest error in probability for which |w| is interpolated, not ln|w|
 
 
@@ -107,7 +107,7 @@ class SymmetricTabulated(Distribution):
         return jnp.where((bits & 1).astype(bool), -size, size)
 
     def icdf(self, p):
-        """The quantile, to 1.5e-5 in probability, as it is sampled."""
+        """The quantile, to 2e-5 in probability, as it is sampled."""
         p = jnp.asarray(p)
         dtype = np.dtype(p.dtype)
         if dtype not in (np.float32, np.float64):

@@ -32,7 +32,9 @@ def _grid_of(number: int, width: float, height: float):
     return figure, axes[:number]
 
 
-def _short(path: str, most: int = 28) -> str:
+def _short(path: str, most: int = 30) -> str:
+    """The path without what all kernels' end in, shortened in front."""
+    path = path.removesuffix(".weight").removesuffix("/kernel")
     return path if len(path) <= most else "..." + path[3 - most :]
 
 
@@ -152,11 +154,11 @@ def plot_radial(found: dict) -> Figure | None:
     figure, axes = _grid_of(len(layers), 2.2, 2.3)
     for axis, layer in zip(axes, layers, strict=True):
         scale = np.asarray(layer["scales"]["position_scale"])
-        image = axis.imshow(scale, vmin=0.5, vmax=1.5, cmap="coolwarm")
+        image = axis.imshow(scale, vmin=0, vmax=2, cmap="coolwarm")
         if scale.size <= 25:
             for (i, j), value in np.ndenumerate(scale):
                 axis.text(j, i, f"{value:.2f}", ha="center", va="center", size=7)
-        axis.set_title(_short(layer["path"], 24), size=8)
+        axis.set_title(_short(layer["path"]), size=7)
         axis.set(xticks=[], yticks=[])
     figure.colorbar(image, ax=list(axes), shrink=0.6, label="scale / kernel's")
     return figure
