@@ -22,9 +22,11 @@ _FORBIDDEN = (
 _seen: list[str] | None = None
 
 
-def _hook(event, _):
+def _hook(event, arguments):
     if _seen is not None and event in _FORBIDDEN:
-        _seen.append(event)
+        # Not the code of modules that are imported late, which has the name of a file.
+        if event != "exec" or arguments[0].co_filename == "<string>":
+            _seen.append(event)
 
 
 sys.addaudithook(_hook)
