@@ -520,6 +520,13 @@ def test_damaged_shards(tmp_path):
         read(tmp_path)
 
 
+def test_steps_of_flax(tmp_path):
+    for step in (9, 10):
+        content = flax.serialization.msgpack_serialize({"kernel": np.full(2, step)})
+        (tmp_path / f"checkpoint_{step}").write_bytes(content)
+    assert_holds(read(tmp_path), {"kernel": np.full(2, 10)})
+
+
 def test_folder_of_a_repository(tmp_path):
     arrays = write_shards(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"of no use")
@@ -647,14 +654,24 @@ def test_hugging_face_repository(tmp_path, hugging_face):
     assert_holds(read("org/name"), arrays, "torch")
 
 
-def test_hugging_face_offline(tmp_path, monkeypatch):
+def test_hugging_face_repository_without_weights(hugging_face):
+    hugging_face["/org/name/resolve/main/README.md"] = b"none here"
+    with pytest.raises(UserError, match=r"has none of model\.safetensors"):
+        read("org/name")
+
+
+def test_hugging_face_offline(hugging_face, monkeypatch):
+    """What was fetched before is found; what was not is an error."""
     import huggingface_hub.constants
 
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    content = (DATA / "state_dict.pth").read_bytes()
+    hugging_face["/org/name/resolve/main/pytorch_model.bin"] = content
+    checkpoint = read("org/name")
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="cannot be reached for it"):
-        read("org/name")
+    assert read("org/name").tensors == checkpoint.tensors
+    with pytest.raises(UserError, match="cannot be reached for it") as error:
+        read("org/other")
+    assert str(error.value).count("\n") == 1
 
 
 def test_hugging_face_without_the_extra(monkeypatch):

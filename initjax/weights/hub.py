@@ -1,9 +1,9 @@
 """Finds pretrained weights by name: torchvision's models, and Hugging Face repositories."""
 
-import functools
 import pathlib
 import re
 import urllib.error
+from collections.abc import Callable
 
 from initjax.downloads import NetworkError, cache_folder, fetch, open_url
 from initjax.errors import UserError
@@ -73,42 +73,50 @@ def is_repository(source: str) -> bool:
     return not is_file and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
 
 
-def fetch_repository_file(repository: str, filename: str) -> pathlib.Path | None:
-    """A file of a Hugging Face repository from its cache or the hub; None if it has no such file.
+def fetch_repository(repository: str) -> tuple[str, Callable[[str], pathlib.Path | None]]:
+    """The weights of a Hugging Face repository, from its cache where the hub cannot be reached.
+
+    Returns:
+      The first of `WEIGHT_FILES` that it has, and a function that fetches a file by its name, or
+      gives None if there is no such file.
 
     Raises:
-      UserError: there is no such repository, or it cannot be reached.
+      UserError: there is no such repository, it has no weights, or it cannot be reached.
     """
     try:
-        import huggingface_hub
-        from huggingface_hub import constants, errors
+        from huggingface_hub import constants, errors, hf_hub_download
     except ImportError:
         raise UserError(
             f"{repository} is no file or folder here.\n"
             "If it is a Hugging Face repository: pip install 'initjax[hub]'."
         ) from None
-    endpoint = constants.ENDPOINT
-    try:
-        offline = not _answers(endpoint)
-        path = huggingface_hub.hf_hub_download(repository, filename, local_files_only=offline)
+    offline = not _answers(constants.ENDPOINT)
+
+    def find(filename: str) -> pathlib.Path | None:
+        try:
+            path = hf_hub_download(repository, filename, local_files_only=offline)
+        except errors.EntryNotFoundError:  # also that it is not in the cache
+            return None
+        except errors.RepositoryNotFoundError as error:
+            raise UserError(
+                f"{repository} is no file or folder here, and no repository of Hugging Face that"
+                " you may read."
+            ) from error
+        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+            raise UserError(f"{repository} cannot be fetched: {_first_line(error)}") from error
         return pathlib.Path(path)
-    except errors.LocalEntryNotFoundError as error:
+
+    for filename in WEIGHT_FILES:
+        if find(filename):
+            return filename, find
+    if offline:
         raise UserError(
-            f"{repository} is no file or folder here, and {endpoint} cannot be reached for it.\n"
-            "Give the path of a file of weights."
-        ) from error
-    except errors.EntryNotFoundError:
-        return None
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"{repository} is no file or folder here, and no repository of Hugging Face that you"
-            " may read."
-        ) from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        raise UserError(f"{repository} cannot be fetched: {_first_line(error)}") from error
+            f"{repository} is no file or folder here, and {constants.ENDPOINT} cannot be reached"
+            " for it.\nGive the path of a file of weights."
+        )
+    raise UserError(f"{repository} has none of {', '.join(WEIGHT_FILES)}.")
 
 
-@functools.cache
 def _answers(url: str) -> bool:
     """Whether there is a server, which the hub's own client takes half a minute to find out."""
     try:

@@ -45,7 +45,7 @@ def find_orbax(folder: pathlib.Path) -> pathlib.Path | None:
     if items:
         names = ", ".join(item.name for item in items)
         raise UserError(f"{folder} holds several checkpoints: {names}. Name one of them.")
-    steps = [(int(match[0]), child) for child in children if (match := _step(child.name))]
+    steps = [(int(match[1]), child) for child in children if (match := _step(child.name))]
     for _, child in sorted(steps, reverse=True):
         if found := find_orbax(child):
             return found
@@ -53,7 +53,7 @@ def find_orbax(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _step(name: str):
-    return re.search(r"(?<![^_])\d+$", name)  # "60", "step_60"
+    return re.fullmatch(r"(?:[A-Za-z]+_)?(\d+)", name)  # "60", "step_60"
 
 
 def read_orbax(folder: pathlib.Path) -> Checkpoint:

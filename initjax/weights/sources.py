@@ -18,7 +18,7 @@ from initjax.weights.tensors import Checkpoint, Tensor
 from initjax.weights.torch_files import read_torch_legacy, read_torch_zip
 
 _READABLE = "safetensors, .npz, .npy, Flax msgpack, Orbax, and PyTorch's .pth, .pt and .bin"
-_SHARD_ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".msgpack")
+_SHARD_ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".npy", ".msgpack")
 _MAX_INDEX = 64 << 20  # bytes
 _MAX_SHARDS = 10_000
 _PARAMETERS = "state/params/"  # in a checkpoint of the launcher
@@ -33,9 +33,10 @@ def read(source: str | os.PathLike) -> Checkpoint:
     Args:
       source: one of
         - a file: safetensors, .npz, .npy, Flax msgpack, a state dict or a whole checkpoint of
-          `torch.save` (of any version since 0.2), a TorchScript archive;
-        - a folder: an Orbax checkpoint, a run of the launcher (its newest parameters), the shards
-          of one checkpoint with or without their index;
+          `torch.save` (in the format since PyTorch 1.6 or the one before), a TorchScript archive;
+        - a folder: an Orbax checkpoint, or a manager's with its steps; one of Flax's
+          checkpoint_STEP files; a run of the launcher (its newest parameters); the shards of one
+          checkpoint, with or without their index;
         - the name of a torchvision model, such as "resnet18", which is downloaded once;
         - a Hugging Face repository "org/name", with the extra `hub`.
 
@@ -118,6 +119,9 @@ def _read_folder(folder: pathlib.Path) -> Checkpoint:
             return _read_shards(filename, lambda name: folder / name)
     if found := find_orbax(folder):
         return read_orbax(found)
+    steps = [file for file in folder.glob("checkpoint_*") if file.name[11:].isdecimal()]
+    if steps:  # of flax.training.checkpoints
+        return _read_file(max(steps, key=lambda file: int(file.name[11:])))
     files = sorted(file for file in folder.iterdir() if file.suffix in _SHARD_ENDINGS)
     endings = sorted({file.suffix for file in files})
     if len(endings) > 1:
@@ -155,10 +159,7 @@ def _read_name(source: str) -> Checkpoint:
         return _read_file(hub.fetch_torchvision(source))
     folder = os.path.dirname(source)
     if hub.is_repository(source) and not os.path.isdir(folder):
-        for filename in hub.WEIGHT_FILES:
-            if hub.fetch_repository_file(source, filename):
-                return _read_shards(filename, lambda name: hub.fetch_repository_file(source, name))
-        raise UserError(f"{source} has none of {', '.join(hub.WEIGHT_FILES)}.")
+        return _read_shards(*hub.fetch_repository(source))
     close = difflib.get_close_matches(source, hub.TORCHVISION_FILES, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {_READABLE}."
     raise UserError(f"{source} does not exist.\n{hint}")
