@@ -44,9 +44,9 @@ def x64():
         yield
 
 
-@pytest.mark.parametrize("spec", ["mlp(depth=4, width=24)", "lenet"])
+@pytest.mark.parametrize("spec", ["mlp(depth=4, width=24)", "convnet"])
 def test_moments_of_the_calibration_data_become_exact(x64, spec):
-    model, params, inputs = wide(spec, num=64, activation="tanh")
+    model, params, inputs = wide(spec, num=64, shape=(8, 8, 2), activation="tanh")
     refined, _ = refine.consistency(model, params, inputs, KEY, held_out=inputs)
     means, deviations = channels(model, refined, inputs)
     assert abs(means).max() < 1e-12
@@ -74,7 +74,9 @@ def test_idempotent_and_invariant_to_the_scale_of_layers(x64, divergence):
 
 def test_held_out_deviations_of_a_deep_network():
     """The reference's bounds for 512 samples, width 128, depth 10."""
-    model, params, inputs = create("mlp(depth=10, width=128)", 1024, bias_init="zeros")
+    model, params, inputs = create(
+        "mlp(depth=10, width=128)", 1024, (4, 8, 4), bias_init="zeros", kernel_init="normal"
+    )
     _, report = refine.consistency(model, params, inputs[:512], KEY, held_out=inputs[512:])
     deviations = [np.sqrt(layer.after.total_variance / 128) for layer in report.layers[:-1]]
     assert 0.99 < min(deviations) and max(deviations) < 1.04
@@ -304,7 +306,8 @@ def test_errors_of_batches_and_models():
     with pytest.raises(UserError, match="needs 4 or more"):
         refine.consistency(model, params, inputs[:3], KEY)
     with pytest.raises(UserError, match="has no layers"):
-        refine.consistency(nn.LayerNorm(), {}, inputs, KEY)
+        norm = nn.LayerNorm()
+        refine.consistency(norm, norm.init(KEY, inputs)["params"], inputs, KEY)
 
     class Rematerialized(nn.Module):
         @nn.compact

@@ -28,7 +28,7 @@ def test_names():
         "lsuv(tolerance=0.01)",
         "consistency(target=mean_field(activation='tanh'))",
         "consistency(target=gaussian(0.0, 2.0), divergence='w2')",
-        "consistency(mode='joint', optimizer=sgd(0.1), divergence='energy')",
+        "consistency(mode='joint', optimizer=sgd(0.5), divergence='w2')",
     ],
 )
 def test_names_with_arguments(name):

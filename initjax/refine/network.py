@@ -92,11 +92,12 @@ def channel_moments(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     Values are divided by the largest first, so that no square leaves the range of the dtype.
     """
-    size = jnp.abs(z).max()
+    size = jax.lax.stop_gradient(jnp.abs(z).max())
     size = jnp.where(size > 0, size, 1)
     unit = z / size
-    mean = unit.mean(0)
-    sd = unit.std(0)
+    mean, variance = unit.mean(0), unit.var(0)
+    positive = variance > 0  # the root has no derivative at 0
+    sd = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
     alive = sd > 8 * jnp.finfo(z.dtype).eps * jnp.maximum(jnp.abs(mean), jnp.finfo(z.dtype).eps)
     return mean * size, sd * size, alive
 

@@ -72,7 +72,7 @@ def metainit(
     *,
     steps: int = 100,
     batch_size: int = 64,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.03,
     momentum: float = 0.9,
     optimizer: optax.GradientTransformation | None = None,
     loss: Callable = cross_entropy,
@@ -91,7 +91,8 @@ def metainit(
       key: a PRNG key, for the order of the data, random labels, and dropout.
       steps: steps of the optimizer, each a derivative of the third order.
       batch_size: samples a step.
-      learning_rate: by how much a norm changes a step, without momentum.
+      learning_rate: by how much a norm changes a step, without momentum; the source's 0.1 is for
+        larger networks, and so larger norms.
       momentum: of the signs.
       optimizer: any optax optimizer over the norms, instead of the source's.
       loss: (outputs, labels) to a scalar.
