@@ -67,7 +67,7 @@ def check(path) -> bool:
         assert all(isinstance(reason, str) for _, reason in checkpoint.skipped)
         for tensor in checkpoint.tensors:
             with contextlib.suppress(UserError):
-                tensor.load().astype(np.complex128).sum()
+                tensor.load().tobytes()
                 found = True
     return found
 

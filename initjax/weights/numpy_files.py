@@ -100,7 +100,7 @@ def _read_header(stream, path):
     """(shape, whether column-major, dtype, bytes of the header)."""
     try:
         magic = stream.read(8)
-        if magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2, 3):
+        if len(magic) < 8 or magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2, 3):
             raise ValueError("it has no .npy header")
         prefix = 2 if magic[6] == 1 else 4
         length = int.from_bytes(stream.read(prefix), "little")
