@@ -1,5 +1,6 @@
 """Files that PyTorch wrote (tests/data/make_torch_files.py), and pickles that attack the reader."""
 
+import collections
 import io
 import math
 import pathlib
@@ -101,6 +102,13 @@ def test_module_that_was_pickled_whole():
 def test_torchscript():
     expected = {"scale": values(2), "body.0.weight": values(2, 3), "body.0.bias": values(2)}
     assert_holds(read(DATA / "torchscript.pt"), expected)
+
+
+def test_dicts_of_other_classes(tmp_path):
+    value = collections.defaultdict(list, {"inner": {"a": tensor((4,), (1,))}, 3: 1})
+    path = write_zip(tmp_path / "w.pt", dumps({"outer": value}), {"0": FOUR.tobytes()})
+    checkpoint = read(path)
+    assert [tensor.path for tensor in checkpoint.tensors] == ["outer/inner/a"]
 
 
 class Persistent:

@@ -188,6 +188,9 @@ def test_npy(tmp_path):
     assert_holds(read(path), {"kernel": draw(3, 4)})
     path.write_bytes(path.read_bytes()[:-1])
     assert "do not fit" in read(path).skipped[0][1]
+    path.write_bytes(path.read_bytes()[:7])
+    with pytest.raises(UserError, match=r"no valid \.npy array"):
+        read(path)
 
 
 @pytest.mark.parametrize(

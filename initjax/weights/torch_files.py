@@ -66,12 +66,16 @@ def read_torch_zip(file: pathlib.Path, archive: zipfile.ZipFile) -> Checkpoint:
         if member.filename in members:
             raise UserError(f"{file} holds {member.filename!r:.200} twice.")
         members[member.filename] = member
-    pickle_name = next(name for name in members if name.rpartition("/")[2] == "data.pkl")
+    pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
+    pickle_name = min(pickles, key=lambda name: name.count("/"))
     folder = pickle_name.removesuffix("data.pkl")
     with file.open("rb") as stream:
 
         def extract(name: str) -> bytes:
-            offset, size = _locate(stream, members[name])
+            try:
+                offset, size = _locate(stream, members[name])
+            except UserError as error:
+                raise UserError(f"{file}: {name!r:.200} cannot be read: {error}.") from None
             if size > _MAX_PICKLE:
                 raise UserError(f"{file}: {name!r:.200} is too large: {size:,} bytes.")
             stream.seek(offset)
@@ -142,11 +146,11 @@ def _interpret(file, stream, storages=None):
 def _locate(stream, member: zipfile.ZipInfo) -> tuple[int, int]:
     """(offset, size) of the bytes of a member; its local header has a length of its own."""
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        raise UserError("its storage is compressed or encrypted, which PyTorch does not do")
+        raise UserError("it is stored compressed or encrypted, which PyTorch does not do")
     stream.seek(member.header_offset)
     header = stream.read(30)
     if header[:4] != b"PK\x03\x04" or len(header) < 30:
-        raise UserError("its storage is not where the archive says")
+        raise UserError("it is not stored where the archive says")
     offset = member.header_offset + 30
     offset += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     if offset + member.file_size > stream.seek(0, os.SEEK_END):
@@ -241,7 +245,8 @@ def _leaves(root, name: str):
         elif depth > _MAX_DEPTH:
             yield path, Unknown("too deeply nested")
         else:
-            separator = "." if isinstance(value, Unknown) else "/"
+            is_module = isinstance(value, Unknown) and not value.items
+            separator = "." if is_module else "/"
             for key, child in reversed(children):
                 child_prefix = f"{prefix}{_key_name(key)}{separator}"
                 rest -= len(child_prefix)
