@@ -18,6 +18,7 @@ from initjax.fans import (
     fans as fans,
     fans_from_einsum as fans_from_einsum,
 )
+from initjax.fit_file import from_fit as from_fit, rules_from_fit as rules_from_fit
 from initjax.gains import gain as gain
 from initjax.initializers import (
     constant as constant,

@@ -18,7 +18,7 @@ from initjax.tabulated import Empirical
 CUTOFF_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 MIN_POSITION_SIZE = 100  # fewer weights at a kernel position are not fitted
 _SLOPE_BINS = 100
-_MIN_SLOPE_SIZE = 10
+_MIN_SLOPE_SIZE = 50  # fewer fill few of the 100 bins
 _CONTROLS = 20  # Gaussian samples beside a log-log slope
 _BLOCK = 1 << 22  # weights squared at a time
 

@@ -40,7 +40,7 @@ from initjax.arguments import positive
 from initjax.distributions import Distribution, SymmetricPowerLaw
 from initjax.errors import UserError
 from initjax.files import write_whole
-from initjax.initializers import VarianceScaling, variance_scaling
+from initjax.initializers import VarianceScaling
 from initjax.laws import LAWS
 from initjax.rules import Rule, path_name
 from initjax.tabulated import Empirical
@@ -103,8 +103,9 @@ def from_fit(
 ) -> VarianceScaling:
     """An initializer that draws from the law that was found in a layer of trained weights.
 
-    The law gives the shape of the distribution; its variance is scale / n, from the fans of the new
-    layer.
+    The law gives the shape of the distribution; the variance is scale / n, from the fans of the new
+    layer, and exactly that in every layer (`normalize="empirical"`): laws with tails as heavy as
+    trained weights' would else give layers of very different variances.
 
     Args:
       path: a fit file of `python -m initjax.fit`, or its directory.
@@ -117,7 +118,7 @@ def from_fit(
       dtype: dtype of the weights where the call names none.
 
     Returns:
-      A `variance_scaling` over the law.
+      A variance-scaling initializer over the law.
 
     Raises:
       UserError (a ValueError): no such file, layer or law, or a law that has no variance.
@@ -130,7 +131,8 @@ def from_fit(
         scale = chosen["fan_in"] * (chosen["sd"] ** 2 + chosen["mean"] ** 2)
     else:
         scale = positive(scale, "scale")
-    return variance_scaling(scale, mode, distribution_of(chosen, law), dtype=dtype)
+    distribution = distribution_of(chosen, law)
+    return VarianceScaling(scale, mode, distribution, dtype=dtype, normalize="empirical")
 
 
 def _layer(found, pattern, path):

@@ -10,7 +10,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from initjax import depth, distributions, initializers, kernels, meanfield, structured, tabulated
+from initjax import (
+    depth,
+    distributions,
+    fitted,
+    initializers,
+    kernels,
+    meanfield,
+    structured,
+    tabulated,
+)
 from initjax.errors import UserError
 
 _INITIALIZERS: dict[str, Callable[..., initializers.Initializer]] = {
@@ -58,6 +67,10 @@ _DISTRIBUTIONS = {
         tabulated.StudentT,
         tabulated.GeneralizedNormal,
         tabulated.Empirical,
+        fitted.Logistic,
+        fitted.LogNormal,
+        fitted.GeneralizedGamma,
+        fitted.NormalMixture,
     )
 }
 
