@@ -5,5 +5,6 @@ from initjax.plotting.laws import plot_law as plot_law
 from initjax.plotting.signals import (
     plot_gradients as plot_gradients,
     plot_histograms as plot_histograms,
+    plot_propagation as plot_propagation,
     plot_variance as plot_variance,
 )

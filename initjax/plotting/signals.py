@@ -137,3 +137,43 @@ def _finish(axis, label, figure, title, path):
     axis.legend(fontsize="small")
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+
+
+def plot_propagation(
+    panels: Mapping[str, Mapping[str, list[dict]]], path: pathlib.Path, label: str
+) -> None:
+    """Means over seeds with 95 % intervals against depth, beside theory.
+
+    Args:
+      panels: by title, by network, the rows of its layers: mean, low, high and theory.
+      path: the PNG to write.
+      label: the quantity.
+    """
+    figure = Figure(figsize=(5.6 * len(panels), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, networks) in zip(axes, panels.items(), strict=True):
+        for i, (name, rows) in enumerate(networks.items()):
+            depth = np.arange(1, len(rows) + 1)
+            mean, low, high, theory = (
+                np.array([row[field] for row in rows])
+                for field in ("mean", "low", "high", "theory")
+            )
+            color, marker = f"C{i % 10}", "os^Dvx"[i % 6]
+            reach = np.stack([mean - np.maximum(low, mean * 1e-3), high - mean])
+            axis.errorbar(
+                depth,
+                mean,
+                reach,
+                color=color,
+                fmt=marker,
+                markersize=4,
+                fillstyle="none",
+                linewidth=1,
+                label=name,
+            )
+            axis.plot(depth, theory, color=color, linewidth=1)
+        axis.set(xlabel="layer", ylabel=label, yscale="log", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="x-small")
+    figure.suptitle("points: mean and 95 % interval over seeds; lines: theory", fontsize="small")
+    figure.savefig(path, dpi=120)

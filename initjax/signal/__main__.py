@@ -6,7 +6,7 @@
 
 For every initializer a table, a verdict, and in the end which of them keeps the signal. With --out
 also DIR/signal.json (its schema: `initjax.signal.report.to_json`), variance.png, gradients.png and
-activations.png.
+histograms.png.
 """
 
 import argparse

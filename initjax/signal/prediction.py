@@ -22,6 +22,7 @@ from initjax.signal.moments import Moments, moments, pair_moment
 # Examples whose second moments are followed position by position through convolutions.
 _MAP_EXAMPLES = 8
 _TINY = 1e-100
+_HUGE = 1e70  # float32 overflows before pre-activations have this variance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _through(layer: LayerFacts, given: _State | None) -> _State | None:
         )
         spread = np.asarray(layer.spread(full.astype(np.float32)), np.float64)
         second, kernel, pair_variance = m2 * spread.mean(-1) + mb2, None, 0.0
-    if not np.isfinite(second).all():
+    if not (second < _HUGE).all():
         return None
     share = 1 - mb2 / second.mean() if second.mean() > 0 else 0.0  # what the weights bring
     return _State(
@@ -245,7 +246,8 @@ def _activate(state, activation, layer) -> tuple[_State, Moments] | None:
         return _State(of.second, of.mean, None, 0.0), of
     kernel, pair_variance = None, 0.0
     if state.kernel is not None:
-        q = np.sqrt(np.outer(state.second, state.second))
+        norms = np.sqrt(np.maximum(state.second, _TINY))
+        q = np.outer(norms, norms)
         correlation = _correlations(state.kernel)
         kernel = pair_moment(of.series, of.series, correlation)
         np.fill_diagonal(kernel, of.second)

@@ -207,5 +207,5 @@ def save(
     title = f"{command.get('model', '')}, {command.get('activation', '')}".strip(", ")
     plotting.plot_variance(signals, folder / "variance.png", title)
     plotting.plot_gradients(signals, folder / "gradients.png", title)
-    plotting.plot_histograms(signals, folder / "activations.png", title, REACH)
-    return ["signal.json", "variance.png", "gradients.png", "activations.png"]
+    plotting.plot_histograms(signals, folder / "histograms.png", title, REACH)
+    return ["signal.json", "variance.png", "gradients.png", "histograms.png"]
