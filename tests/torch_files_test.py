@@ -14,7 +14,7 @@ import pytest
 from watching import watch
 
 from initjax.errors import UserError
-from initjax.weights import read, torch_pickle
+from initjax.weights import read, torch_files, torch_pickle
 
 DATA = pathlib.Path(__file__).parent / "data"
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -86,7 +86,7 @@ def test_checkpoint_with_other_things_in_it():
     assert tensors["optimizer/state/1/exp_avg"].shape == (2, 3)
     skipped = dict(checkpoint.skipped)
     assert skipped["args"] == "it is argparse.Namespace, which is not read"
-    assert skipped["losses"] == "it is a list of 2 values"
+    assert skipped["losses"] == "it is a list of 2 values, none of which is a tensor"
     assert skipped["averages/1"] == "it is no tensor but None"
 
 
@@ -344,10 +344,17 @@ def test_bombs(tmp_path, data):
 
 def test_long_paths_cannot_fill_the_memory(tmp_path):
     name = b"X\x00\x00\x01\x00" + b"a" * (1 << 16) + b"q\x00"
-    data = b"\x80\x02}" + name + b"}" + b"h\x00Ns" * 70_000 + b"s."
+    data = b"\x80\x02}" + name + b"}" + b"h\x00)s" * 70_000 + b"s."
     with watch(megabytes=100):
         with pytest.raises(UserError, match="too long"):
             read(write_zip(tmp_path / "w.pt", data))
+
+
+def test_number_of_reported_entries_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_files, "_MAX_SKIPPED", 10)
+    entries = {"a": tensor((4,), (1,)), **dict.fromkeys(range(20))}
+    with pytest.raises(UserError, match="more than 10 entries"):
+        read(write_zip(tmp_path / "w.pt", dumps(entries), {"0": FOUR.tobytes()}))
 
 
 def test_number_of_operations_is_bounded(tmp_path, monkeypatch):

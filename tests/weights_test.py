@@ -366,6 +366,14 @@ def test_msgpack_with_lengths_that_are_not_there(tmp_path, content):
         read(tmp_path / "a")
 
 
+def test_msgpack_of_long_paths(tmp_path):
+    """A name of 400 letters in which 100,000 entries are."""
+    path = tmp_path / "a"
+    path.write_bytes(msgpack.packb({"a" * 400: dict.fromkeys(range(100_000))}))
+    with watch(megabytes=100), pytest.raises(UserError, match="too long or too many"):
+        read(path)
+
+
 # Orbax
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from initjax.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
+    Paths,
     Tensor,
     create_checkpoint,
     find_dtype,
@@ -94,8 +95,10 @@ def read_msgpack(file: pathlib.Path) -> Checkpoint:
             if stream.read(1):
                 raise ValueError("it goes on after its end")
             arrays, skipped = [], []
-            _collect(reader, tree, "", arrays, skipped)
-        except (ValueError, struct.error, UnicodeDecodeError) as error:
+            _collect(reader, tree, "", Paths(file), arrays, skipped)
+        except UserError:
+            raise
+        except (ValueError, struct.error) as error:
             raise UserError(f"{file} is a damaged msgpack file: {error}.") from None
     layout = guess_layout(path for path, _ in arrays)
     tensors = [_tensor(file, path, layout, array) for path, array in arrays]
@@ -221,8 +224,9 @@ class _Map(list):
     """A map as its pairs."""
 
 
-def _collect(reader: _Reader, value, path: str, arrays: list, skipped: list) -> None:
+def _collect(reader: _Reader, value, prefix: str, paths: Paths, arrays: list, skipped: list):
     """Appends the arrays in `value`, and the rest to `skipped`; the values are a tree."""
+    path = prefix[:-1]
     if isinstance(value, _Bytes) and value.code in (1, 3):
         array = reader.read_array(value)
         if array is None:
@@ -234,8 +238,8 @@ def _collect(reader: _Reader, value, path: str, arrays: list, skipped: list) -> 
     elif isinstance(value, _Map) or (isinstance(value, list) and any(map(_is_node, value))):
         pairs = value if isinstance(value, _Map) else enumerate(value)
         for key, child in pairs:
-            name = key if isinstance(key, (str, int)) else "?"
-            _collect(reader, child, f"{path}/{name}" if path else str(name), arrays, skipped)
+            name = str(key) if isinstance(key, (str, int)) else "?"
+            _collect(reader, child, paths.join(prefix, name, "/"), paths, arrays, skipped)
     elif isinstance(value, list):
         if value:
             skipped.append((path, f"it is a list of {len(value)} values"))

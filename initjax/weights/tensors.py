@@ -15,6 +15,8 @@ MAX_RANK = 64  # NumPy's limit
 # Deflate and Zstandard shrink trained weights by less than 2, and zeros by 1,000 and more.
 _MAX_INFLATION = 100
 _FREE_BYTES = 1 << 30
+_MAX_NAME = 500  # characters of one name
+_MAX_CHARACTERS = 1 << 24  # of all paths of a file
 _ENDING = re.compile(r"(?:^|[/.])(\w+)$")
 
 
@@ -69,6 +71,25 @@ class Checkpoint:
     format: str
     tensors: tuple[Tensor, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+
+
+class Paths:
+    """Makes the paths of one file's entries, and refuses more than the memory should hold.
+
+    A name may be long, and be part of the path of any number of entries.
+    """
+
+    def __init__(self, source: str | os.PathLike):
+        self._source = source
+        self._rest = _MAX_CHARACTERS
+
+    def join(self, prefix: str, name: str, separator: str) -> str:
+        """The prefix of what is inside of `name`."""
+        shown = name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "..."
+        self._rest -= len(prefix) + len(shown)
+        if self._rest < 0:
+            raise UserError(f"{self._source}: the paths in it are too long or too many.")
+        return f"{prefix}{shown}{separator}"
 
 
 def create_checkpoint(

@@ -16,6 +16,7 @@ import numpy as np
 from initjax.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
+    Paths,
     Tensor,
     create_checkpoint,
     find_dtype,
@@ -28,8 +29,7 @@ _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
 _MAX_PICKLE = 32 << 20  # bytes
 _MAX_DEPTH = 64  # of dicts in dicts
-_MAX_NAME = 500  # characters of one key
-_MAX_NAMES = 1 << 25  # characters of all paths
+_MAX_SKIPPED = 100_000  # entries
 # How many times the size of the file its tensors may have, which may be views of each other.
 _MAX_SHARING = 4
 
@@ -160,7 +160,9 @@ def _locate(stream, member: zipfile.ZipInfo) -> tuple[int, int]:
 
 def _read_tensors(file, format_name, root, find, big_endian) -> Checkpoint:
     tensors, skipped, seen = [], [], {}
-    for path, leaf in _leaves(root, file.stem):
+    for path, leaf in _leaves(root, file):
+        if len(skipped) >= _MAX_SKIPPED:
+            raise UserError(f"{file} has more than {_MAX_SKIPPED:,} entries that are no tensors.")
         if not isinstance(leaf, StoredTensor):
             skipped.append((path, _describe(leaf)))
             continue
@@ -220,18 +222,18 @@ def _check_view(tensor: StoredTensor, find) -> tuple:
     return start + begin, dtype.name, tuple(shape), None if is_row_major else tuple(strides)
 
 
-def _leaves(root, name: str):
+def _leaves(root, file: pathlib.Path):
     """(path, tensor or other leaf) of nested dicts, lists and modules, in their order.
 
     Dicts are joined by "/". Of a module that was pickled whole the paths are those of its state
     dict. What is reached twice is listed once.
     """
     seen = set()
-    rest = _MAX_NAMES
+    paths = Paths(file)
     stack = [(root, "", 0)]
     while stack:
         value, prefix, depth = stack.pop()
-        path = prefix[:-1] or name
+        path = prefix[:-1] or file.stem
         if not _is_container(value):
             yield path, value
             continue
@@ -239,19 +241,16 @@ def _leaves(root, name: str):
             continue
         seen.add(id(value))
         children = _children(value)
-        if isinstance(value, (list, tuple)) and not any(map(_may_hold_tensors, value)):
-            if value:
+        if not any(_may_hold_tensors(child) for _, child in children):
+            if children:
                 yield path, value
         elif depth > _MAX_DEPTH:
-            yield path, Unknown("too deeply nested")
+            yield path, Unknown(None)
         else:
             is_module = isinstance(value, Unknown) and not value.items
             separator = "." if is_module else "/"
             for key, child in reversed(children):
-                child_prefix = f"{prefix}{_key_name(key)}{separator}"
-                rest -= len(child_prefix)
-                if rest < 0:
-                    raise UserError(f"{name}: the paths in this file are too long.")
+                child_prefix = paths.join(prefix, _key_name(key), separator)
                 stack.append((child, child_prefix, depth + 1))
 
 
@@ -287,7 +286,7 @@ def _module_parts(value: Unknown) -> list[Pairs] | None:
 
 def _key_name(key) -> str:
     if isinstance(key, str):
-        return key if len(key) <= _MAX_NAME else key[:_MAX_NAME] + "..."
+        return key
     return str(key) if isinstance(key, (bool, int, float)) and abs(key) < 2**63 else "?"
 
 
@@ -295,8 +294,9 @@ def _describe(leaf) -> str:
     """Why a leaf is skipped."""
     if isinstance(leaf, Unknown):
         return f"it is {leaf.name}, which is not read"
-    if isinstance(leaf, (list, tuple)):
-        return f"it is a {type(leaf).__name__} of {len(leaf)} values"
+    if isinstance(leaf, (Pairs, list, tuple)):
+        kind = "dict" if isinstance(leaf, Pairs) else type(leaf).__name__
+        return f"it is a {kind} of {len(leaf)} values, none of which is a tensor"
     if isinstance(leaf, (Global, Storage)):
         return "it is a class or a function" if isinstance(leaf, Global) else "it is a storage"
     return f"it is no tensor but {leaf if leaf is None else type(leaf).__name__}"

@@ -15,7 +15,7 @@ from initjax.errors import UserError
 _MAX_BYTES = 32 << 20  # of one pickle; the numbers of the tensors are stored elsewhere
 _MAX_OPERATIONS = 2_000_000  # 40 for each tensor
 _MAX_ARGUMENTS = 10
-_MAX_NAME = 1000  # characters
+_MAX_NAME = 300  # characters
 
 
 class Pairs(list):
@@ -26,16 +26,25 @@ class Pairs(list):
 class Global:
     """A class or function that the pickle names, not imported."""
 
-    name: str
+    module: str
+    attribute: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.module}.{self.attribute}"
 
 
 @dataclasses.dataclass
 class Unknown:
     """What would be an object of a class, or the value of a call, that is not known here."""
 
-    name: str
+    function: Any
     state: Any = None
     items: Pairs = dataclasses.field(default_factory=Pairs)  # of a subclass of dict
+
+    @property
+    def name(self) -> str:
+        return self.function.name if isinstance(self.function, Global) else "an unknown object"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +203,7 @@ class _Machine:
             raise ValueError("the name of a global is no string")
         if len(module) + len(name) > _MAX_NAME:
             raise ValueError("the name of a global is too long")
-        self.push(Global(f"{module}.{name}"))
+        self.push(Global(module, name))
 
     def reduce(self, _) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -211,20 +220,19 @@ class _Machine:
 
     def call(self, function, arguments) -> None:
         """Pushes the value of a call, where it is known without making it."""
-        if not isinstance(arguments, tuple) or not isinstance(function, Global):
-            raise ValueError("it calls what is no function, or with what are no arguments")
-        name = function.name
-        if name in _FROM_TYPE and len(arguments) == 4:  # (function, class, arguments, state)
-            function, _, arguments, _ = arguments
-            name = function.name if isinstance(function, Global) else ""
+        if not isinstance(arguments, tuple):
+            raise ValueError("it calls a function with what are no arguments")
+        if isinstance(function, Global) and function.name in _FROM_TYPE and len(arguments) == 4:
+            function, _, arguments, _ = arguments  # (function, class, arguments, state)
+        name = function.name if isinstance(function, Global) else None
         if not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
-            self.push(Unknown(name))
+            self.push(Unknown(function))
         elif name == "collections.OrderedDict" and arguments:
             self.push(self.ordered_dict(*arguments))
         elif name in _FUNCTIONS:
             self.push(_FUNCTIONS[name](*arguments))
         else:
-            self.push(Unknown(name))
+            self.push(Unknown(function))
 
     def ordered_dict(self, items) -> Pairs:
         """From a list of pairs, as Python 2 pickles it."""
@@ -249,12 +257,12 @@ class _Machine:
         if not isinstance(identity, tuple) or len(identity) > _MAX_ARGUMENTS:
             raise ValueError("it refers to what is no storage")
         match identity:
-            case ("storage", Global(kind), str(key), _, _):
-                storage = Storage(key, kind.rpartition(".")[2])
-            case ("storage", Global(kind), str(key), _, _, None):
-                storage = Storage(key, kind.rpartition(".")[2])
-            case ("storage", Global(kind), str(key), _, _, (_, offset, _)):
-                storage = Storage(key, kind.rpartition(".")[2], offset)
+            case ("storage", Global(_, kind), str(key), _, _):
+                storage = Storage(key, kind)
+            case ("storage", Global(_, kind), str(key), _, _, None):
+                storage = Storage(key, kind)
+            case ("storage", Global(_, kind), str(key), _, _, (_, offset, _)):
+                storage = Storage(key, kind, offset)
             case ("module", kind, *_):  # a class with its source, which is not read
                 self.push(kind)
                 return
