@@ -1,5 +1,6 @@
 """Heavy-tailed initializers that know where in a kernel a weight stands: PLI, scale mixtures."""
 
+import abc
 import dataclasses
 import math
 
@@ -8,39 +9,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.arguments import finite, not_negative, positive
-from initjax.distributions import SymmetricPowerLaw, compute_dtype
+from initjax.distributions import SymmetricPowerLaw
 from initjax.errors import UserError
 from initjax.fans import MODES, effective_fan, fans
-from initjax.initializers import Initializer, canonical_dtype, check_scale, dtype_name, reshard
+from initjax.structured import Structured
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class _Kernel(Initializer):
-    """Base: weights (..., in, out) of unit variance from `build`, scaled to scale / fan."""
+class _Kernel(Structured):
+    """Base: weights (..., in, out) of unit variance from `build_unit`, scaled to scale / fan."""
 
     scale: float = 2.0
     mode: str = "fan_in"
     dtype: str | None = None
 
     def __post_init__(self):
-        check_scale(self, "scale")
+        super().__post_init__()
         if self.mode not in MODES:
             raise UserError(f"mode={self.mode!r} is not one of {', '.join(MODES)}.")
-        object.__setattr__(self, "dtype", dtype_name(self.dtype))
-
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
-        shape = tuple(shape)
-        dtype = dtype if dtype is not None else self.dtype
-        real_dtype = compute_dtype(dtype)
-        fan_in, fan_out = fans(shape)
-        if math.prod(shape) == 0:
-            return jnp.zeros(shape, canonical_dtype(dtype), out_sharding=out_sharding)
-        std = math.sqrt(self.scale / effective_fan(self.mode, fan_in, fan_out))
-        w = self.build(key, shape, real_dtype) * real_dtype.type(std)
-        return reshard(w.astype(canonical_dtype(dtype)), out_sharding)
 
     def build(self, key, shape, dtype):
-        raise NotImplementedError
+        std = math.sqrt(self.scale / effective_fan(self.mode, *fans(shape)))
+        return self.build_unit(key, shape, dtype) * dtype.type(std)
+
+    @abc.abstractmethod
+    def build_unit(self, key, shape, dtype):
+        """Weights of variance 1 over the layer."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -71,7 +65,7 @@ class PLI(_Kernel):
         alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * self.depth
         return SymmetricPowerLaw(alpha + self.radial * radius**self.power, self.ratio)
 
-    def build(self, key, shape, dtype):
+    def build_unit(self, key, shape, dtype):
         positions = shape[:-2]
         radius = relative_radius(positions).ravel()
         laws = [self._law(r) for r in radius]
@@ -152,7 +146,7 @@ class ScaleMixture(_Kernel):
         for name in ("position_spread", "channel_spread"):
             object.__setattr__(self, name, not_negative(getattr(self, name), name))
 
-    def build(self, key, shape, dtype):
+    def build_unit(self, key, shape, dtype):
         key_position, key_channel, key_draw = jax.random.split(key, 3)
         log_position = -self.radial * jnp.asarray(relative_radius(shape[:-2]), dtype)
         noise = jax.random.normal(key_position, shape[:-2], dtype)

@@ -1,5 +1,6 @@
 """Initializers whose weights are not independent of each other: orthogonal, identity, sparse."""
 
+import abc
 import dataclasses
 import math
 
@@ -15,7 +16,7 @@ from initjax.initializers import Initializer, canonical_dtype, check_scale, dtyp
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Structured(Initializer):
+class Structured(Initializer, abc.ABC):
     """Base: subclasses `build(key, shape, dtype)` in float32 or float64, which is cast last."""
 
     def __post_init__(self):
@@ -37,8 +38,9 @@ class Structured(Initializer):
             w = self.build(key, shape, real_dtype)
         return reshard(w.astype(canonical_dtype(dtype)), out_sharding)
 
+    @abc.abstractmethod
     def build(self, key, shape, dtype):
-        raise NotImplementedError
+        """Weights of float32 or float64, of a shape of at least two axes, none of size 0."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
