@@ -1,5 +1,6 @@
 """Every figure; the only package that imports matplotlib."""
 
+from initjax.plotting.bands import plot_bands as plot_bands
 from initjax.plotting.curves import plot_curves as plot_curves
 from initjax.plotting.laws import plot_law as plot_law
 from initjax.plotting.signals import (

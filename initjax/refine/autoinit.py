@@ -25,10 +25,10 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
 
     After ReLU this is He's rule, without an activation LeCun's. Activations are followed exactly
     (by quadrature, whatever they are made of); sums over independent signals, and what layers put
-    out, count as normal; pooling takes the values in a window for independent, as the source does
-    not measure them either; normalization layers, shortcuts, padding, concatenation and dropout are
-    followed too, but zeros that a convolution pads with are not counted. Of the data, only the mean and variance of all inputs is used. A layer that is
-    used several times is scaled at its first use.
+    out, count as normal. The values in a pooling window count as independent, and zeros that a
+    convolution pads with do not count. Normalization layers, shortcuts, padding, concatenation and
+    dropout are followed too. Of the data, only the mean and variance of all inputs is used. A layer
+    that is used several times is scaled at its first use.
 
     Args:
       model: as in `consistency`.
