@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 
 from initjax import fitting, tails
-from initjax.histograms import Histogram, histogram
+from initjax.histograms import Histogram, bin_edges, histogram
 from initjax.laws import LAWS
 from initjax.tabulated import Empirical
 
@@ -20,6 +20,7 @@ MIN_POSITION_SIZE = 100  # fewer weights at a kernel position are not fitted
 _SLOPE_BINS = 100
 _MIN_SLOPE_SIZE = 50  # fewer fill few of the 100 bins
 _CONTROLS = 20  # Gaussian samples beside a log-log slope
+_TAIL_CONTROLS = 5
 _BLOCK = 1 << 22  # weights squared at a time
 
 
@@ -106,6 +107,35 @@ def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.nd
         counts[-1] += 1
         slopes[i] = _slope(counts)
     return slopes
+
+
+def gaussian_histogram(size: int, rng: np.random.Generator) -> Histogram:
+    """The histogram of `size` values |x|, x ~ N(0, 1), drawn bin by bin."""
+    dtype = np.dtype(np.float32)
+    lower, upper = bin_edges(dtype)
+    shares = scipy.stats.halfnorm.sf(lower) - scipy.stats.halfnorm.sf(upper)
+    used = np.flatnonzero(shares > 0)
+    counts = np.zeros(2**16, np.int64)
+    counts[used] = rng.multinomial(size, shares[used] / shares[used].sum())
+    occupied = np.flatnonzero(counts)
+    ends = float(lower[occupied[0]]), float(upper[occupied[-1]])
+    return Histogram(dtype, counts, 0, 0, *ends)
+
+
+def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> dict:
+    """The tail that is most like a power law, beside those of as many Gaussian samples."""
+    found = vars(tails.fit_tail(counted, bootstraps=bootstraps, seed=seed))
+    rng = np.random.default_rng(seed)
+    size = int(counted.magnitudes.counts.sum())
+    control = [
+        tails.fit_tail(gaussian_histogram(size, rng)).alpha for _ in range(_TAIL_CONTROLS)
+    ]
+    return {
+        **found,
+        "gaussian_mean": float(np.mean(control)),
+        "gaussian_sd": float(np.std(control, ddof=1)),
+        "gaussian_samples": _TAIL_CONTROLS,
+    }
 
 
 def slope(counted: Histogram, seed: int = 0) -> dict | None:
@@ -269,8 +299,7 @@ def analyze(
         "quantiles": counted.quantiles(Empirical.probabilities()).tolist(),
     }
     if len(counted.magnitudes.counts) >= fitting.MIN_SIZE:
-        tail = tails.fit_tail(counted, bootstraps=bootstraps, seed=seed)
-        found["tail"] = {key: value for key, value in vars(tail).items()}
+        found["tail"] = tail(counted, bootstraps, seed)
     if kernel is not None:
         found["scales"] = scales(kernel)
         found["positions"] = position_fits(kernel, laws)

@@ -12,7 +12,8 @@ fit.json (version 1) is a json object:
       laws         name -> {parameters, standard_errors, intervals (95 %), log_likelihood (nats),
                    num_parameters, aic, bic, ks, support (least and largest |w|),
                    vuong_best and vuong_normal {z, p}, nats_over_normal (a weight)}, by rising AIC
-      tail         {alpha, standard_error, xmin, xmax, size, fraction, distance, p, bootstraps}
+      tail         {alpha, standard_error, xmin, xmax, size, fraction, distance, p, bootstraps}, and
+                   alpha's {gaussian_mean, gaussian_sd} over gaussian_samples of that size
       slope        the log-log slope of w > 0 {measured, gaussian_mean, gaussian_sd,
                    gaussian_samples}
       cutoffs      a list of {quantile, xmin, size, alpha, standard_error, gaussian_alpha}
@@ -122,6 +123,17 @@ def from_fit(
 
     Raises:
       UserError (a ValueError): no such file, layer or law, or a law that has no variance.
+
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from initjax import fit, weights
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> trained = np.random.default_rng(0).laplace(scale=0.02, size=(80, 50))
+    >>> np.savez(folder / "weights.npz", kernel=trained)
+    >>> found = fit.analyze_checkpoint(weights.read(str(folder / "weights.npz")), bootstraps=0)
+    >>> save(found, folder / "fit.json")
+    >>> from_fit(folder, "kernel", law="laplace").distribution
+    Laplace()
     """
     found = load(path)
     chosen = _layer(found, layer, path)

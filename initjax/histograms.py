@@ -82,7 +82,7 @@ class Histogram:
     @functools.cached_property
     def _bins(self):
         """(lower, upper, negative counts, positive counts), |w| > 0, by rising magnitude."""
-        lower, upper = _edges(self.dtype)
+        lower, upper = bin_edges(self.dtype)
         half = len(self.counts) // 2
         positive, negative = self.counts[: len(lower)], self.counts[half:][: len(lower)]
         used = np.flatnonzero(positive + negative)
@@ -188,7 +188,7 @@ def histogram(weights, *, dtype=None) -> Histogram:
         zeros += part[1]
         first.append(part[2])
         last.append(part[3])
-    lower = _edges(dtype)[0]
+    lower = bin_edges(dtype)[0]
     half = len(counts) // 2
     not_finite = counts[len(lower) : half].sum() + counts[half + len(lower) :].sum()
     smallest, largest = np.inf, 0.0
@@ -254,8 +254,8 @@ def _values(dtype) -> np.ndarray:
 
 
 @functools.cache
-def _edges(dtype) -> tuple[np.ndarray, np.ndarray]:
-    """(lower, upper) edges of every bin of |w|."""
+def bin_edges(dtype) -> tuple[np.ndarray, np.ndarray]:
+    """(lower, upper) edges of every bin of |w|, from the one of 0 on."""
     values = _values(dtype)
     if dtype.itemsize > 2:
         return values, np.append(values[1:], float(np.finfo(np.float32).max))

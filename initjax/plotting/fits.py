@@ -91,6 +91,14 @@ def plot_exponents(found: dict) -> Figure:
         alpha = [tail["alpha"] for _, tail in tails]
         error = [1.96 * tail["standard_error"] for _, tail in tails]
         tail_axis.errorbar(depth, alpha, error, fmt=".", linewidth=1, label="95 % interval")
+        tail_axis.errorbar(
+            depth,
+            [tail["gaussian_mean"] for _, tail in tails],
+            [2 * tail["gaussian_sd"] for _, tail in tails],
+            fmt="_k",
+            linewidth=0.8,
+            label="as many Gaussian samples (2 sd)",
+        )
         likely = [(i, t["alpha"]) for i, t in tails if t["bootstraps"] and t["p"] > 0.1]
         if likely:
             tail_axis.plot(
