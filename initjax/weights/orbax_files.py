@@ -2,7 +2,8 @@
 
 Orbax keeps every leaf as a Zarr array, all of them in one key-value store (OCDBT) or each in a
 folder, and the tree in the JSON file `_METADATA`. TensorStore, with which Orbax writes them, reads
-one array at a time and needs no target tree.
+one array at a time and needs no target tree. An array takes its own memory and that of the chunks
+that are being decoded; where Orbax wrote it as one chunk, twice its size.
 """
 
 import json
