@@ -324,6 +324,7 @@ def nested(wrap: bytes, last: bytes = b".", count=200) -> bytes:
         + b"ccollections\nOrderedDict\nh\x00R" * 20_000 + b".",
         "one list in many places": b"\x80\x02](" + b"N" * 50_000 + b"eq\x00](" + b"h\x00" * 50_000
         + b"e.",
+        "a name with an escape": b"cos\\c\nsystem\n.",
         "no end": b"\x80\x02N",
         "an empty stack": b"\x80\x020.",
         "an append to a number": b"\x80\x02K\x01K\x02a.",

@@ -8,6 +8,7 @@ the pickle is hashed or compared, both of which take exponential time for tuples
 
 import dataclasses
 import pickletools
+import warnings
 from typing import Any
 
 from initjax.errors import UserError
@@ -102,9 +103,11 @@ def interpret(stream, storages: dict[str, Storage] | None = None) -> Any:
     """
     machine = _Machine({} if storages is None else storages)
     try:
-        for opcode, argument, _ in pickletools.genops(_Bounded(stream)):
-            machine.charge(1)
-            _OPERATIONS[opcode.name](machine, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names with backslashes
+            for opcode, argument, _ in pickletools.genops(_Bounded(stream)):
+                machine.charge(1)
+                _OPERATIONS[opcode.name](machine, argument)
     except _Stop as stop:
         return stop.args[0]
     except KeyError as error:
