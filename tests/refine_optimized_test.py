@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import compiled_once
 
 from initjax import refine
 from initjax.errors import UserError
@@ -10,6 +11,12 @@ from initjax.models import create_model
 from initjax.refine.optimized import cross_entropy, signed_momentum
 
 KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 def create(spec="mlp(depth=2, width=12)", num=192, shape=(4, 4, 1), **fields):

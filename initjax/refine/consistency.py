@@ -161,7 +161,7 @@ def _sequential(network, params, inputs, laws, solver):
 
 def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
     """One epoch over (log s, t); dead layers are left as they are."""
-    optimizer = optax.adam(0.1) if optimizer is None else optimizer
+    optimizer = networks.only_if_finite(optax.adam(0.1) if optimizer is None else optimizer)
     dead = {path: z.dead for path, z in network.statistics(params, inputs).items()}
     changes = {
         path: {"log_scale": jnp.zeros_like(laws[path].mean)}

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from initjax import taps
 from initjax.errors import UserError
@@ -249,6 +250,11 @@ def without_bias(params, paths) -> tuple[str, ...]:
         return ()
     shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
     return (f"{len(found)} layers have no bias, so that their means cannot be set: {shown}",)
+
+
+def only_if_finite(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`optimizer` without its steps along gradients that are not finite."""
+    return optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 1)
 
 
 def layer_reports(before, after, parts_before=None, parts_after=None) -> tuple[LayerReport, ...]:

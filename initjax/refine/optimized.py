@@ -15,6 +15,7 @@ from initjax.refine.network import Network
 from initjax.refine.reports import Report
 
 _FLOOR = 1e-3  # of a norm that MetaInit began with: a norm stays positive
+_MOST_SHRINKS = 500  # steps that GradInit takes in the end to meet its constraint
 
 
 def gradient_quotient(loss: Callable[[Any], jax.Array], params: Any, *, epsilon: float = 1e-5):
@@ -115,6 +116,7 @@ def metainit(
     steps = count(steps, "steps")
     if optimizer is None:
         optimizer = signed_momentum(positive(learning_rate, "learning_rate"), momentum)
+    optimizer = networks.only_if_finite(optimizer)
     network = Network(model, key)
     calibration, held_out = networks.split_batch(batch, held_out)
     labelled = isinstance(calibration, (tuple, list))
@@ -247,7 +249,7 @@ def gradinit(
         if inner == "adam":
             gamma = float(np.sqrt(sum(x.size for x in jax.tree.leaves(params))))
     gamma = positive(gamma, "gamma")
-    optimizer = optax.adam(0.01) if optimizer is None else optimizer
+    optimizer = networks.only_if_finite(optax.adam(0.01) if optimizer is None else optimizer)
     network = Network(model, key)
 
     def multiply(factors):
@@ -299,7 +301,7 @@ def gradinit(
         factors, state = step(factors, state, first, second)
     notes = list(networks.dead_layers(network.statistics(params, calibration[0])))
     state = optimizer.init(factors)
-    for _ in range(10 * steps):
+    for _ in range(_MOST_SHRINKS):
         norm, smaller, state = shrink(factors, state, calibration)
         if not norm > gamma:
             break
