@@ -105,7 +105,7 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
     # Weights are drawn, which is mostly compiling, while others are measured.
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
     drawn = {
-        name: pool.submit(_draw, shapes, init, flags.bias_init, weights_key)
+        name: pool.submit(draw, shapes, init, flags.bias_init, weights_key)
         for name, init in initializers.items()
     }
     for name, variables in drawn.items():
@@ -171,7 +171,7 @@ def _inputs(flags):
     )
 
 
-def _draw(shapes, kernel_init, bias_init, key):
+def draw(shapes, kernel_init, bias_init, key):
     """Variables of these shapes; equal layers share a program, as `model.init` does not."""
     variables = {}
     for collection, tree in shapes.items():

@@ -75,7 +75,7 @@ def observe(
         get_activation(activation)
     else:
         activation = _infer(model, variables, x[:_SAMPLED], apply_kwargs)
-    program = _program(model, activation, loss, apply_kwargs)
+    program = _compiled(_Program, model, apply_kwargs, activation, loss)
     key = jax.random.key(0) if key is None else key
     calls, results = program(variables, x, key)
     results = _per_call(jax.device_get(results), calls)
@@ -133,42 +133,46 @@ def _sample(x, results, tolerance) -> links.Sample:
 
 def _infer(model, variables, x, kwargs) -> str | None:
     """The activation of a model that does not say it."""
-
-    def run(variables, x):
-        _, calls = taps.record_calls(model, variables, x, **kwargs)
-        return {
-            "inputs": [call.inputs for call in calls],
-            "outputs": [call.output for call in calls],
-            "output": None,
-        }, [call.output for call in calls]
-
-    results, _ = jax.jit(run)(variables, x)
+    results = _compiled(_sampler, model, kwargs)(variables, x)
     return links.infer_activation(_sample(x, results, 1e-4))
 
 
-def _program(model, activation, loss, kwargs):
+def _sampler(model, kwargs):
+    def run(variables, x):
+        _, calls = taps.record_calls(model, variables, x, **dict(kwargs))
+        inputs, outputs = [call.inputs for call in calls], [call.output for call in calls]
+        return {"inputs": inputs, "outputs": outputs, "output": None}
+
+    return jax.jit(run)
+
+
+def _compiled(make, model, kwargs, *args):
+    """`make(model, kwargs, *args)`, remembered where all of it can be hashed.
+
+    Not for NNX, whose models are their arrays.
+    """
     frozen = tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(kwargs.items())
     )
     try:
-        hash((model, activation, loss, frozen))
+        hash((model, frozen, args))
     except TypeError:
-        return _Program(model, activation, loss, frozen)
-    if isinstance(model, nnx.Module):  # its arrays are part of it
-        return _Program(model, activation, loss, frozen)
-    return _cached_program(model, activation, loss, frozen)
+        return make(model, frozen, *args)
+    if isinstance(model, nnx.Module):
+        return make(model, frozen, *args)
+    return _remembered(make, model, frozen, *args)
 
 
-@functools.lru_cache(maxsize=4)
-def _cached_program(*args):
-    return _Program(*args)
+@functools.lru_cache(maxsize=8)
+def _remembered(make, *args):
+    return make(*args)
 
 
 class _Program:
     """The compiled program (variables, x, key) -> measurements, and the calls it makes."""
 
-    def __init__(self, model, activation, loss, kwargs):
+    def __init__(self, model, kwargs, activation, loss):
         self._model, self._loss, self._kwargs = model, loss, dict(kwargs)
         self._activation = None if activation is None else get_activation(activation)
         self._steepest = None if activation is None else _steepest(self._activation)
