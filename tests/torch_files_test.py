@@ -325,6 +325,7 @@ def nested(wrap: bytes, last: bytes = b".", count=200) -> bytes:
         "one list in many places": b"\x80\x02](" + b"N" * 50_000 + b"eq\x00](" + b"h\x00" * 50_000
         + b"e.",
         "a name with an escape": b"cos\\c\nsystem\n.",
+        "a long float": b"F" + b"x" * 100_000 + b"\n.",
         "no end": b"\x80\x02N",
         "an empty stack": b"\x80\x020.",
         "an append to a number": b"\x80\x02K\x01K\x02a.",

@@ -216,6 +216,7 @@ def test_npy(tmp_path):
         npy_header(descr="<f4,<f4"),
         npy_header(descr="V4"),
         npy_header(descr="f99999999999"),
+        npy_header(descr="x" * 5000),
         npy_header(descr="O"),
     ],
 )

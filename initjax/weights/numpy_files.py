@@ -116,7 +116,7 @@ def _read_header(stream, path):
             # Lists describe records, which hold no weights.
             dtype = np.dtype(name if isinstance(name, str) else np.void)
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
-        raise UserError(f"{path} is no valid .npy array: {error}.") from None
+        raise UserError(f"{path} is no valid .npy array: {error!s:.300}.") from None
     return tuple(shape), bool(fortran_order), dtype, 8 + prefix + length
 
 

@@ -113,7 +113,7 @@ def interpret(stream, storages: dict[str, Storage] | None = None) -> Any:
     except KeyError as error:
         raise UserError(f"its pickle is damaged or malicious: no {error}.") from None
     except (ValueError, IndexError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(f"its pickle is damaged or malicious: {error}.") from None
+        raise UserError(f"its pickle is damaged or malicious: {error!s:.300}.") from None
     raise UserError("its pickle is damaged: it has no end.")
 
 
