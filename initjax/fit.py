@@ -55,7 +55,7 @@ def analyze_checkpoint(
     tensors = _select(checkpoint, layers)
     dtypes = {tensor.dtype for tensor in tensors}
     pool_dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-    found, skipped, pool = [], [list(item) for item in checkpoint.skipped], None
+    found, skipped, pool = [], [], None
     total = sum(_size(tensor) for tensor in tensors)
     with tqdm.tqdm(total=total, unit="weights", unit_scale=True, disable=not progress) as bar:
         for tensor in tensors:
@@ -76,6 +76,7 @@ def analyze_checkpoint(
         "layers": found,
         "pool": together,
         "skipped": skipped,
+        "no_weights": [list(item) for item in checkpoint.skipped],
     }
 
 

@@ -22,7 +22,8 @@ fit.json (version 1) is a json object:
       positions    a list of {position, sd, kurtosis, best, cutoff_power_law {alpha,
                    standard_error}, truncated_power_law {...}}, for convolutions
     pool           the same findings for all layers together, without scales and positions
-    skipped        a list of [path, reason]
+    skipped        layers that could not be fitted, a list of [path, reason]
+    no_weights     what else the checkpoint holds, a list of [path, reason]
 
 Numbers that do not exist are null. Scales, supports and quantiles are in the units of the weights.
 """

@@ -178,8 +178,12 @@ def table(found: dict) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    skipped = [f"skipped {path}: {reason}" for path, reason in found["skipped"]]
-    return "\n".join(lines + skipped[:20])
+    lines += [f"skipped {path}: {reason}" for path, reason in found["skipped"]]
+    if found["no_weights"]:
+        number = len(found["no_weights"])
+        path, reason = found["no_weights"][0]
+        lines.append(f"not weights: {path} ({reason})" + (f" and {number - 1} more" * (number > 1)))
+    return "\n".join(lines)
 
 
 _STYLE = """
@@ -260,13 +264,11 @@ def html_page(found: dict) -> str:
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")
     parts.append("</table></div>")
-    if found["skipped"]:
-        parts.append("<h2>Skipped</h2><ul>")
-        parts += [
-            f"<li>{html.escape(path)}: {html.escape(reason)}</li>"
-            for path, reason in found["skipped"]
-        ]
-        parts.append("</ul>")
+    for heading, key in (("Skipped", "skipped"), ("Not weights", "no_weights")):
+        if found[key]:
+            items = (f"<li>{html.escape(f'{path}: {why}')}</li>" for path, why in found[key])
+            summary = f"<summary>{heading} ({len(found[key])})</summary>"
+            parts.append(f"<details>{summary}<ul>{''.join(items)}</ul></details>")
     about = [
         f"source: {source['path']} ({source['format']})",
         *(f"{k}: {v}" for k, v in found["environment"].items()),
