@@ -74,10 +74,11 @@ def test_theory_of_residual_networks():
 def test_results_to_readme_and_pictures(tmp_path, monkeypatch):
     plain = run.run_plain(width=16, num_seeds=3, num_inputs=8)
     residual = run.run_residual(num_layers=20, width=16, num_seeds=3, num_inputs=4)
-    environment = {"host": "here"}
-    results = {"plain": plain, "residual": residual, "seconds": 1.0, "environment": environment}
+    times = {"seconds": 2.0, "processor_seconds": 3.0}
+    results = {"plain": plain, "residual": residual, "environment": {"host": "here"}} | times
     text = run.readme(results)
-    assert "- host: here" in text and "| He, relu, 50 layers | 50 |" in text
+    assert "- host: here\n- time: 2 s, of the processor 3 s" in text
+    assert "| He, relu, 50 layers | 50 |" in text
     assert "n: 3 seeds (plain), 3 seeds (residual)" in text
     monkeypatch.setattr(run, "HERE", tmp_path)
     run.draw(results)

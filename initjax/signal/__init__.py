@@ -84,8 +84,8 @@ class Signal:
         depth between the first layer and the last, exclusive of the last; None where the network
         has fewer than three.
       gradient_factor: by how much gradient_norm^2 grows per layer towards the input.
-      chi_1: geometric mean, over the layers but the last, of theory's chi_1: the factor of gradients
-        and of distances of nearby inputs; None where theory says nothing.
+      chi_1: geometric mean, over the layers but the last, of theory's chi_1, by which gradients and
+        distances of nearby inputs grow; None where theory says nothing.
       chi_q: the same of chi_q, the factor of a deviation of the variance from its fixed point.
       verdict: "healthy", or what is wrong in how many layers.
     """
