@@ -27,7 +27,7 @@ from initjax.errors import UserError
 from initjax.histograms import histogram
 
 # What a checkpoint holds besides weights.
-_STATE = re.compile(r"(^|[./])(opt_state|optimi[sz]er\w*|exp_avg\w*|momentum\w*|mu|nu|trace)[./]")
+_STATE = re.compile(r"(^|[./])(opt_state|optimi[sz]er\w*|exp_avg\w*)[./]")
 
 
 def analyze_checkpoint(
