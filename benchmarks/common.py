@@ -38,6 +38,18 @@ def ratio_interval(ours: list[float], theirs: list[float]) -> tuple[float, float
     return statistics.median(ratios), float(low), float(high)
 
 
+def earlier_rows(name: str) -> list[dict]:
+    """The rows of NAME.json, if it was measured with this hardware and these versions."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return []
+    earlier, now = json.loads(path.read_text()), describe_environment()
+    same = ("device", "host", "python", "jax", "jaxlib")
+    if any(earlier["environment"][key] != now[key] for key in same):
+        return []
+    return earlier["rows"]
+
+
 def save(name: str, result: dict, text: str) -> None:
     """Writes NAME.json and NAME.md under results/, and prints the latter."""
     RESULTS.mkdir(exist_ok=True)

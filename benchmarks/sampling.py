@@ -2,7 +2,8 @@
 
 Runs alternate; a table gives the median and the ratio to jax.random.normal of the same size and
 dtype with its 95 % interval. On a GPU it also gives the share of the memory-write limit, which is
-measured by filling an array.
+measured by filling an array. Sizes that are not asked for keep their rows of an earlier run on the
+same hardware and versions.
 """
 
 import argparse
@@ -51,26 +52,24 @@ def main():
     parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--repeats", type=int, default=21, help="timed calls of each, >= 20")
     args = parser.parse_args()
-    rows, lines = [], ["| samples | dtype | sampler | ns a sample | / normal | 95 % |"]
-    lines.append("|---|---|---|---|---|---|")
-    on_gpu = jax.default_backend() == "gpu"
-    if on_gpu:
-        lines = [lines[0] + " of write limit |", lines[1] + "---|"]
-    for size in (int(float(text)) for text in args.sizes.split(",")):
+    name = f"sampling-{jax.default_backend()}-jax{jax.__version__}"
+    sizes = [int(float(text)) for text in args.sizes.split(",")]
+    rows = [row for row in common.earlier_rows(name) if row["samples"] not in sizes]
+    for size in sizes:
         for dtype in args.dtypes.split(","):
             calls = samplers(size, dtype)
             fill = jax.jit(lambda x, size=size, dtype=dtype: jnp.full((size,), x, dtype))
             calls["fill"] = lambda fill=fill: fill(1.0)
             seconds = common.time_alternating(calls, args.repeats)
             limit = statistics.median(seconds.pop("fill"))
-            for name, times in seconds.items():
+            for sampler, times in seconds.items():
                 median = statistics.median(times)
                 ratio, low, high = common.ratio_interval(times, seconds["jax.random.normal"])
                 rows.append(
                     {
                         "samples": size,
                         "dtype": dtype,
-                        "sampler": name,
+                        "sampler": sampler,
                         "median_seconds": median,
                         "to_normal": ratio,
                         "interval": [low, high],
@@ -78,14 +77,26 @@ def main():
                         "share_of_write_limit": limit / median,
                     }
                 )
-                line = (
-                    f"| {size:.0e} | {dtype} | {name} | {median / size * 1e9:.2f}"
-                    f" | {ratio:.2f} | {low:.2f}-{high:.2f} |"
-                )
-                lines.append(line + (f" {limit / median:.0%} |" if on_gpu else ""))
-            print(lines[-1], flush=True)
-    name = f"sampling-{jax.default_backend()}-jax{jax.__version__}"
-    common.save(name, {"rows": rows}, "\n".join(lines))
+            print(f"{size:.0e} {dtype} measured", flush=True)
+    rows.sort(key=lambda row: row["samples"])
+    common.save(name, {"rows": rows}, table(rows))
+
+
+def table(rows) -> str:
+    """The rows as a table; the share of the write limit only where it says something, on a GPU."""
+    on_gpu = jax.default_backend() == "gpu"
+    lines = ["| samples | dtype | sampler | ns a sample | / normal | 95 % |", "|---" * 6 + "|"]
+    if on_gpu:
+        lines = [lines[0] + " of write limit |", lines[1] + "---|"]
+    for row in rows:
+        low, high = row["interval"]
+        line = (
+            f"| {row['samples']:.0e} | {row['dtype']} | {row['sampler']}"
+            f" | {row['median_seconds'] / row['samples'] * 1e9:.2f}"
+            f" | {row['to_normal']:.2f} | {low:.2f}-{high:.2f} |"
+        )
+        lines.append(line + (f" {row['share_of_write_limit']:.0%} |" if on_gpu else ""))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
