@@ -140,7 +140,7 @@ def test_gradinit_with_batch_normalization():
     model, params, batch = create(
         "convnet(use_batch_norm=True)", 32, (8, 8, 1), kernel_init="he_normal"
     )
-    refined, report = refine.gradinit(model, params, batch, KEY, steps=2, batch_size=8)
+    refined, report = refine.gradinit(model, params, batch, KEY, steps=2, batch_size=8, gamma=1e3)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(refined))
     assert len(report.layers) == 4
 

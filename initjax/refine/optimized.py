@@ -15,7 +15,7 @@ from initjax.refine.network import Network
 from initjax.refine.reports import Report
 
 _FLOOR = 1e-3  # of a norm that MetaInit began with: a norm stays positive
-_MOST_SHRINKS = 500  # steps that GradInit takes in the end to meet its constraint
+_MOST_SHRINKS = 100  # steps that GradInit takes in the end to meet its constraint
 
 
 def gradient_quotient(loss: Callable[[Any], jax.Array], params: Any, *, epsilon: float = 1e-5):
