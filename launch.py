@@ -2,6 +2,7 @@
 
     python launch.py --init=nspl --model=resnet32
     python launch.py --init='nspl(alpha=1.5, ratio=30)' --model=lenet --dataset=mnist --download
+    python launch.py --init=orthogonal --refine=lsuv --model=convnet
 
 Flags map one to one to `initjax.config.Config`; `python launch.py --help` lists them.
 """

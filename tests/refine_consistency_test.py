@@ -229,6 +229,15 @@ def test_every_layer_dead():
         assert report.before == report.after == 1 + 0
 
 
+def test_a_network_that_overflows_is_mended():
+    """Its deeper layers are not finite, which is not the same as dead."""
+    model, params, inputs = create(kernel_init="normal(stddev=1e30)", bias_init="zeros")
+    refined, report = refine.consistency(model, params, inputs, KEY)
+    assert not np.isfinite(report.before) and not report.worse and "dead" not in str(report)
+    assert report.after < 0.1
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(refined))
+
+
 def test_batch_normalization_in_training_mode():
     model, params, inputs = create("convnet(use_batch_norm=True)", 32, (8, 8, 3), bias_init="zeros")
     refined, report = refine.consistency(model, params, inputs, KEY, held_out=inputs)
@@ -319,6 +328,9 @@ def test_errors_of_batches_and_models():
         @nn.compact
         def __call__(self, x):
             return nn.remat(nn.Dense)(4)(x)
+
+    with pytest.raises(UserError, match="not a Flax Linen module"):
+        refine.consistency(lambda x: x, {}, inputs, KEY)
 
     flat = inputs.reshape(len(inputs), -1)
     model = Rematerialized()

@@ -117,6 +117,15 @@ def test_constant_channels_and_constant_targets_keep_their_scale(name):
     np.testing.assert_allclose((s * z + t).mean(0), law.mean, atol=1e-12)
 
 
+def test_rows_that_are_drawn_do_not_repeat_and_cover_all_columns():
+    pixels = jnp.arange(256 * 32)[:, None]
+    drawn = np.asarray(divergences.thin(pixels, 512))[:, 0]
+    assert len(set(drawn.tolist())) == 512
+    columns = np.bincount(drawn % 32, minlength=32)
+    # 16 of each on average; 5 standard deviations of a hypergeometric count
+    assert abs(columns - 16).max() < 5 * np.sqrt(16)
+
+
 def test_rounding_is_not_variance():
     z = jnp.float32(1e3) + jnp.zeros((100, 2), jnp.float32)
     z = z.at[:, 1].add(jnp.linspace(0, 0.5, 100, dtype=jnp.float32))

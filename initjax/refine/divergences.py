@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import ndtri
 
 from initjax.refine.network import channel_moments
 
-# Rows beyond these are left out, evenly: sorting, and distances between all pairs, cost more.
+# Of more rows than these, so many are drawn: sorting, and distances of all pairs, cost more.
 _SORTED_ROWS = 8192
 _PAIRED_ROWS = 512
 _DIRECTIONS = 64
@@ -61,8 +62,13 @@ def midpoints(number: int, dtype) -> jax.Array:
 
 
 def thin(z: jax.Array, most: int) -> jax.Array:
-    """At most `most` rows of z, evenly spaced."""
-    return z[:: -(-z.shape[0] // most)]
+    """At most `most` rows of z, always the same ones.
+
+    They are drawn: evenly spaced rows of an image could all be of one column.
+    """
+    if z.shape[0] <= most:
+        return z
+    return z[np.sort(np.random.default_rng(0).choice(z.shape[0], most, replace=False))]
 
 
 def moment(z, law: Law, key=None) -> jax.Array:

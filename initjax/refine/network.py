@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,8 @@ class Network:
     """
 
     def __init__(self, model, key: jax.Array):
+        if not isinstance(model, nn.Module):
+            raise UserError(f"model={type(model).__name__} is not a Flax Linen module.")
         self.model, self.key = model, key
         self._kwargs: dict[str, Any] = {
             "mutable": ["batch_stats"],
@@ -99,8 +102,9 @@ def channel_moments(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     mean, variance = unit.mean(0), unit.var(0)
     positive = variance > 0  # the root has no derivative at 0
     sd = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
-    alive = sd > 8 * jnp.finfo(z.dtype).eps * jnp.maximum(jnp.abs(mean), jnp.finfo(z.dtype).eps)
-    return mean * size, sd * size, alive
+    epsilon = jnp.finfo(z.dtype).eps
+    dead = sd <= 8 * epsilon * jnp.maximum(jnp.abs(mean), epsilon)
+    return mean * size, sd * size, ~dead  # what is not finite is not dead
 
 
 def moments(z: jax.Array) -> dict[str, jax.Array]:

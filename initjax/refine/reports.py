@@ -69,8 +69,8 @@ class Report:
 
     @property
     def worse(self) -> bool:
-        """Whether the objective on the held-out data grew, or is no number."""
-        return not self.after <= self.before
+        """Whether the objective on the held-out data grew, or became no number."""
+        return not math.isfinite(self.after) or self.after > self.before
 
     def __str__(self) -> str:
         verdict = ": this made it WORSE" if self.worse else ""
