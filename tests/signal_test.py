@@ -535,6 +535,7 @@ def test_overflow_is_valid_json_and_a_picture(tmp_path):
         (["--out=/dev/null/x"], "--out=/dev/null/x"),
         (["--bias_init=foo"], "Unknown initializer 'foo'"),
         (["--init=orthogonal(column_axis=9)"], "column_axis"),
+        (["--model=convnet"], "nothing is left for the layer Dense_0"),
     ],
 )
 def test_bad_input_is_one_line(monkeypatch, extra, message):

@@ -133,6 +133,7 @@ def _number(value):
 
 def _finish(axis, label, figure, title, path):
     axis.set(xlabel="layer, from the input", ylabel=label, yscale="log")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     figure.suptitle(title)
@@ -173,6 +174,7 @@ def plot_propagation(
             )
             axis.plot(depth, theory, color=color, linewidth=1)
         axis.set(xlabel="layer", ylabel=label, yscale="log", title=title)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="x-small")
     figure.suptitle("points: mean and 95 % interval over seeds; lines: theory", fontsize="small")

@@ -89,7 +89,8 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
     initializers = {name: _named("init", registry.get, name) for name in names}
     registry.get(flags.bias_init)
     folder = _folder(flags.out)
-    weights_key, cotangent_key = jax.random.split(jax.random.key(flags.seed))
+    # Not threefry: its programs take twice as long to compile, and each is used a few times.
+    weights_key, cotangent_key = jax.random.split(jax.random.key(flags.seed, impl="rbg"))
     x, num_classes, source = _inputs(flags)
     model = create_model(flags.model, num_classes=num_classes, activation=flags.activation)
     try:

@@ -183,7 +183,14 @@ class _Program:
         shapes = jax.tree.map(jnp.shape, (variables, x))
         signature = jax.tree.structure(shapes), tuple(jax.tree.leaves(shapes))
         if signature not in self._calls:
-            self._calls[signature] = self._shapes(variables, x)
+            calls = self._shapes(variables, x)
+            for call in calls:
+                if 0 in call.output.shape or 0 in call.kernel.shape:
+                    raise UserError(
+                        f"Of inputs {x.shape[1:]} nothing is left for the layer {call.path}, with"
+                        f" a kernel {call.kernel.shape}: larger ones are needed."
+                    )
+            self._calls[signature] = calls
         return self._calls[signature], self._run(variables, x, key)
 
     def _shapes(self, variables, x) -> list[taps.Call]:
