@@ -330,14 +330,25 @@ def test_links():
     assert followed == [True, True, True, False]
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-def test_the_activation_of_a_network_that_does_not_say_it(activation):
-    phi = initjax.signal.get_activation(activation)
+@pytest.mark.parametrize(("name", "phi"), [("relu", nn.relu), ("tanh", nn.tanh), ("gelu", nn.gelu)])
+def test_the_activation_of_a_network_that_does_not_say_it(name, phi):
     model = nn.Sequential([nn.Dense(16), phi, nn.Dense(16), phi, nn.Dense(2)])
     x = jax.random.normal(KEY, (8, 4))
     signal = initjax.signal.measure(model, model.init(KEY, x), x)
-    assert signal.activation == activation
+    assert signal.activation == name
     assert all(layer.predicted.variance for layer in signal.layers)
+
+
+def test_bfloat16():
+    model = create_model("mlp(depth=3, width=64)", activation="tanh", dtype=jnp.bfloat16)
+    x = jax.random.normal(KEY, (32, 4, 4, 2))
+    variables = model.init(KEY, x)
+    half = initjax.signal.measure(model, variables, x).layers
+    full = initjax.signal.measure(model.clone(dtype=jnp.float32), variables, x).layers
+    for a, b in zip(half, full, strict=True):
+        assert a.variance == pytest.approx(b.variance, rel=0.02)
+        assert a.predicted.variance == pytest.approx(b.predicted.variance, rel=1e-3)
+        assert a.gradient_norm == pytest.approx(b.gradient_norm, rel=0.05)
 
 
 def test_nnx():
