@@ -1,5 +1,6 @@
 """The functions of experiments/signal_propagation, at small sizes, against theory."""
 
+import importlib.util
 import pathlib
 import sys
 
@@ -8,11 +9,20 @@ import PIL.Image
 import pytest
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "signal_propagation"
-sys.path.insert(0, str(FOLDER))
 
-import networks  # noqa: E402
-import run  # noqa: E402
-from networks import Plain, Residual  # noqa: E402
+
+def load(name, alias):
+    """A script of the experiment, under a name that no other experiment's has."""
+    spec = importlib.util.spec_from_file_location(alias, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[alias] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+networks = load("networks", "networks")  # as run.py imports it
+run = load("run", "signal_propagation_run")
+Plain, Residual = networks.Plain, networks.Residual
 
 
 @pytest.mark.parametrize("weights", ["N(0, 1)", "N(0, 0.01^2)", "LeCun", "Xavier", "He"])
