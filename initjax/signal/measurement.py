@@ -15,6 +15,7 @@ from flax import nnx
 from initjax import taps
 from initjax.activations import get_activation
 from initjax.errors import UserError
+from initjax.gains import evaluator
 from initjax.signal import links
 from initjax.signal.prediction import LayerFacts
 
@@ -76,7 +77,8 @@ def observe(
     else:
         activation = _infer(model, variables, x[:_SAMPLED], apply_kwargs)
     program = _compiled(_Program, model, apply_kwargs, activation, loss)
-    key = jax.random.key(0) if key is None else key
+    # Threefry takes longer to compile than the rest of a small network.
+    key = jax.random.key(0, impl="rbg") if key is None else key
     calls, results = program(variables, x, key)
     results = _per_call(jax.device_get(results), calls)
     sample = _sample(x, results, _tolerance([call.output for call in calls]))
@@ -345,9 +347,8 @@ def _square(pair) -> float:
 
 
 def _steepest(activation) -> float:
-    grid = jnp.linspace(-10, 10, 4001)
-    _, slope = jax.jvp(activation, (grid,), (jnp.ones_like(grid),))
-    return float(jnp.max(jnp.abs(slope)))
+    slopes = evaluator(activation, derivative=True)(np.linspace(-10, 10, 4001))[1]
+    return float(np.abs(slopes).max())
 
 
 def _measured(call, results, i, follows) -> Measured:
