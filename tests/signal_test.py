@@ -80,7 +80,7 @@ def mlp(depth=3, width=64, activation="tanh", init="he_normal", batch=32, bias_i
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "hard_tanh", "gelu"])
-@pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.parametrize("spread", [1.0, 1.2, 30.0])
 def test_moments_are_those_of_gains(activation, spread):
     phi = initjax.signal.get_activation(activation)
     q = np.geomspace(0.3, 0.3 * spread, 11).reshape(11, 1)

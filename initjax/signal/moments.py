@@ -16,7 +16,8 @@ from scipy import interpolate
 from initjax import gains
 
 _TERMS = 64  # of the Hermite series; what is left of it is added as one term more
-_POINTS = 6  # of Chebyshev's, and as many more for every factor e between the variances
+# Chebyshev points: these, and as many more for every factor e between the variances.
+_POINTS, _MORE_POINTS = 4, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ def moments(activation: Callable, q: np.ndarray) -> Moments:
     if high - low < 1e-9:
         points = np.array([low])
     else:
-        angles = (np.arange(_POINTS + math.ceil(_POINTS * (high - low))) + 0.5) * math.pi
+        angles = (np.arange(_POINTS + math.ceil(_MORE_POINTS * (high - low))) + 0.5) * math.pi
         points = low + (high - low) * 0.5 * (1 - np.cos(angles / len(angles)))
     rows = np.stack([_row(activation, math.exp(point)) for point in points])
     if len(points) == 1:
