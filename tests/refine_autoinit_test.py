@@ -81,10 +81,9 @@ def test_batch_normalization_and_shortcuts():
     assert report.after < 0.2
 
 
-@pytest.mark.parametrize("spec", ["lenet", "resnet20(depth=8)"])
-def test_measured_variances_of_models(spec):
+def test_measured_variances_of_a_model():
     """What is computed is near what is measured, from weights that are far from it."""
-    model = create_model(spec, kernel_init="normal(stddev=0.01)")
+    model = create_model("lenet", kernel_init="normal(stddev=0.01)")
     inputs = jax.random.normal(jax.random.key(1), (32, 16, 16, 3))
     params = model.init(jax.random.key(0), inputs[:1])["params"]
     refined, report = refine.autoinit(model, params, inputs, KEY)

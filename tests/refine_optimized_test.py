@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +20,10 @@ def compile_once(tmp_path_factory):
         yield
 
 
-def create(spec="mlp(depth=2, width=12)", num=192, shape=(4, 4, 1), **fields):
+def create(spec="mlp(depth=2, width=12)", num=192, **fields):
     """(model, params, (inputs, labels)) of a task that can be learned."""
     model = create_model(spec, num_classes=3, **({"kernel_init": "normal(stddev=1.0)"} | fields))
-    inputs = jax.random.normal(jax.random.key(1), (num, *shape))
+    inputs = jax.random.normal(jax.random.key(1), (num, 4, 4, 1))
     labels = jnp.argmax(inputs[:, 0, :3, 0], -1)
     return model, model.init(jax.random.key(0), inputs[:1])["params"], (inputs, labels)
 
@@ -136,13 +137,22 @@ def test_gradinit_says_when_the_constraint_cannot_be_met():
     assert "could NOT be brought below" in str(report)
 
 
-def test_gradinit_with_batch_normalization():
-    model, params, batch = create(
-        "convnet(use_batch_norm=True)", 32, (8, 8, 1), kernel_init="he_normal"
-    )
-    refined, report = refine.gradinit(model, params, batch, KEY, steps=2, batch_size=8, gamma=1e3)
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(8)(x.reshape(x.shape[0], -1))
+        return nn.Dense(3)(nn.relu(nn.BatchNorm(use_running_average=not train)(x)))
+
+
+@pytest.mark.parametrize("method", ["gradinit", "metainit"])
+def test_batch_normalization(method):
+    model, (_, _, batch) = Normalized(), create("mlp(depth=1, width=4)")
+    params = model.init(KEY, batch[0])["params"]
+    settings = {"steps": 10, "batch_size": 48}
+    refined, report = getattr(refine, method)(model, params, batch, KEY, **settings)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(refined))
-    assert len(report.layers) == 4
+    assert not np.allclose(refined["Dense_0"]["kernel"], params["Dense_0"]["kernel"])
+    assert [layer.path for layer in report.layers] == ["Dense_0", "Dense_1"]
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def main():
             runs,
             dataset,
             folder / f"{dataset}-statistics.png",
-            f"Pre-activations through training, {name}",
+            f"Pre-activations through training (variances from 1e-6), {name}",
         )
     readme = HERE / "README.md"
     text = readme.read_text()

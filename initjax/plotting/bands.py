@@ -42,6 +42,10 @@ def plot_bands(
         axis.set(title=name, xlabel=xlabel, ylabel=ylabels[i])
         if i < len(log) and log[i]:
             axis.set_yscale("log")
+        else:  # the range of the means: bands of few runs can be very wide
+            means = np.concatenate([np.ravel(line[1]) for line in lines.values()])
+            margin = 0.15 * (np.ptp(means) or 1)
+            axis.set_ylim(means.min() - margin, means.max() + margin)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize="small")
     figure.suptitle(title)
