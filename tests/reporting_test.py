@@ -3,10 +3,8 @@ import json
 import struct
 import sys
 
-import pytest
 from tensorboardX.proto import event_pb2
 
-from initjax.files import write_whole
 from initjax.reporting import Reporter, folder_contents
 
 
@@ -106,13 +104,3 @@ def test_a_bar_on_a_terminal_fits_80_columns(tmp_path, monkeypatch, capsys):
     for part in ("epoch 161.5", "98%", "loss 0.123", "accuracy 0.456", "12345 images/s", " left"):
         assert part in shown
     assert max(len(bar.rstrip()) for bar in shown.split("\r")) <= 80
-
-
-def test_write_whole_replaces_or_leaves(tmp_path):
-    path = tmp_path / "file"
-    write_whole(path, "first")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "second \udcff")
-    assert path.read_text() == "first"
-    write_whole(path, "third")
-    assert path.read_text() == "third"
