@@ -41,7 +41,7 @@ import jax
 from initjax.arguments import positive
 from initjax.distributions import Distribution, SymmetricPowerLaw
 from initjax.errors import UserError
-from initjax.files import write_whole
+from initjax.files import strict_json, write_whole
 from initjax.initializers import VarianceScaling
 from initjax.laws import LAWS
 from initjax.rules import Rule, path_name
@@ -52,17 +52,7 @@ VERSION = 1
 
 def save(found: dict, path: pathlib.Path) -> None:
     """Writes a fit file, whole or not at all."""
-    write_whole(path, json.dumps(_without_nan({"version": VERSION, **found})) + "\n")
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    write_whole(path, strict_json({"version": VERSION, **found}) + "\n")
 
 
 def load(path) -> dict:

@@ -1,9 +1,9 @@
 """What a refinement did: numbers before and after, on data that it did not see."""
 
 import dataclasses
-import json
 import math
-from typing import Any
+
+from initjax.files import strict_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +98,4 @@ class Report:
 
     def to_json(self) -> str:
         """All of it; numbers that are not finite become null."""
-        return json.dumps(_finite(dataclasses.asdict(self) | {"worse": self.worse}), indent=1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return strict_json(dataclasses.asdict(self) | {"worse": self.worse}, indent=1)
