@@ -91,7 +91,7 @@ def _short(number) -> str:
 
 
 def _decimals(number) -> str:
-    return "-" if number is None else f"{number:.2f}"
+    return "-" if number is None else f"{round(number, 2) + 0.0:.2f}"  # no -0.00
 
 
 def _share(number) -> str:
