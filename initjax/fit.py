@@ -151,14 +151,17 @@ def main(arguments=None) -> None:
     try:
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
+        checkpoint = weights.read(args.weights)
+        number = len(checkpoint.tensors)
+        print(f"{args.weights}: {checkpoint.format}, {number} tensors", flush=True)
         found = analyze_checkpoint(
-            weights.read(args.weights),
+            checkpoint,
             args.layers,
             bootstraps=args.bootstraps,
             seed=args.seed,
             progress=sys.stderr.isatty(),
         )
-        print(report.table(found))
+        print(f"\n{report.table(found)}")
         print("\n" + "\n".join(report.verdict(found)))
         if args.out:
             fit_file.save(found, args.out / "fit.json")

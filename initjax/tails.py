@@ -27,7 +27,7 @@ class Tail:
       fraction: of the weights that are not 0.
       distance: of Kolmogorov and Smirnov, between the tail and its power law.
       p: share of samples of the fitted law whose distance, xmin searched anew, is as large; small
-        values speak against a power law. NaN where no bootstrap was asked for.
+        values speak against a power law. None where no bootstrap was asked for.
       bootstraps: how many samples p is from.
     """
 
@@ -38,7 +38,7 @@ class Tail:
     size: int
     fraction: float
     distance: float
-    p: float = math.nan
+    p: float | None = None
     bootstraps: int = 0
 
 

@@ -125,7 +125,7 @@ def line(name: str, found: dict) -> str:
     counts = " | ".join(str(six.get(law, 0)) for law in SIX_LAWS)
     low, high = found["slope_range"]
     tails = [row["tail"] for row in found["rows"] if row["tail"]]
-    compatible = [tail for tail in tails if tail["p"] > 0.1]
+    compatible = [tail for tail in tails if tail["bootstraps"] and tail["p"] > 0.1]
     return (
         f"| {name} | {found['layers']} | {found['weights']:,} | {counts}"
         f" | {found['truncated_power_law_last_of_six']} | {high:.2f} to {low:.2f}"
