@@ -93,9 +93,8 @@ def table(rows, runs) -> str:
     for row in rows:
         if row["start"] == "consistency":
             cells = [
-                "{:+.3f} ± {:.3f} (n = {})".format(*row[key])
+                "{:+.3f} ± {:.3f} (n = {})".format(*row[key]) if key in row else "not run"
                 for key in ("accuracy_over_zeros", "accuracy_over_N(0, 0.01^2)")
-                if key in row
             ]
             lines.append(f"| {row['dataset']} | {row['setting']} | {' | '.join(cells)} |")
     gaps = [row for row in rows if "gap_after" in row]

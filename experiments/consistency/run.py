@@ -11,7 +11,7 @@ data are CIFAR-10 and SVHN; batch size, batch normalization, depth and optimizer
 
 What is run: `initjax.models.convnet` from zeros, from N(0, 0.01^2), from the same weights after
 `consistency` (sequential, moment, unit Gaussian, 384 images), and for comparison from He's
-initialization, in seven settings that differ in one thing from the first. Within a setting all see
+initialization, in eight settings that differ in one thing from the first. Within a setting all see
 the same images in the same order, each at most once, so that the accuracy on a batch before its
 step is that on new data. Every run is a line of runs.jsonl as soon as it is done; the same command
 goes on where it was stopped, seed by seed. Hardware, versions, time and results: README.md.
@@ -52,6 +52,7 @@ SETTINGS = {
     "Adam": ("convnet", 32, "adam", 0.001, 1.0),
     "6 convolutions": ("convnet(depth=6)", 32, "momentum", 0.01, 0.5),
     "learning rate 0.05": ("convnet", 32, "momentum", 0.05, 1.0),
+    "four times as long": ("convnet", 32, "momentum", 0.01, 4.0),
 }
 OPTIMIZERS = {
     "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
@@ -200,6 +201,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=5000, help="training images a run")
     parser.add_argument("--settings", default=";".join(SETTINGS), help="separated by semicolons")
+    parser.add_argument("--starts", default=";".join(STARTS), help="separated by semicolons")
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results")
     args = parser.parse_args()
     cache = pathlib.Path(tempfile.gettempdir()) / "initjax-compiled"
@@ -222,6 +224,7 @@ def main():
             for seed in range(args.seeds)
             for setting in settings
             for start in starts
+            if start in args.starts.split(";")
         ]
         for identity in order:
             if identity in done:
