@@ -14,7 +14,13 @@ What is run: `initjax.models.convnet` from zeros, from N(0, 0.01^2), from the sa
 initialization, in eight settings that differ in one thing from the first. Within a setting all see
 the same images in the same order, each at most once, so that the accuracy on a batch before its
 step is that on new data. Every run is a line of runs.jsonl as soon as it is done; the same command
-goes on where it was stopped, seed by seed. Hardware, versions, time and results: README.md.
+goes on where it was stopped, seed by seed.
+
+Hardware and time: two shared cores of an AMD EPYC, about an hour. Measured (5 seeds, mean and 95 %
+t interval): after 5,000 images of CIFAR-10 at batch 32, SGD with momentum at 0.01, test accuracy
+0.382 +- 0.019 from consistency, 0.225 +- 0.018 from N(0, 0.01^2), 0.104 +- 0.003 from zeros;
+after 20,000 images 0.475 +- 0.029 and 0.445 +- 0.024. README.md has the rest, and where this and
+the source part. The source's own figures are not public.
 """
 
 import argparse

@@ -33,10 +33,12 @@ def plot_bands(
     axes = np.ravel(figure.subplots(num_rows, min(columns, len(panels)), squeeze=False))
     for axis in axes[len(panels) :]:
         axis.remove()
+    labels = dict.fromkeys(label for lines in panels.values() for label in lines)
+    colors = {label: f"C{i}" for i, label in enumerate(labels)}  # the same in every panel
     for i, (name, lines) in enumerate(panels.items()):
         axis = axes[i]
-        for number, (label, (x, mean, low, high)) in enumerate(lines.items()):
-            color = f"C{number}"
+        for label, (x, mean, low, high) in lines.items():
+            color = colors[label]
             axis.plot(x, mean, label=label, color=color, marker="." if len(x) < 12 else "")
             axis.fill_between(x, low, high, alpha=0.2, color=color, linewidth=0)
         axis.set(title=name, xlabel=xlabel, ylabel=ylabels[i])
