@@ -87,8 +87,8 @@ def consistency(
     >>> x = jax.random.normal(jax.random.key(0), (512, 8, 8, 1))
     >>> params = model.init(jax.random.key(1), x)["params"]
     >>> params, report = consistency(model, params, x, jax.random.key(2))
-    >>> [round(layer.after.variance, 1) for layer in report.layers]
-    [1.0, 1.0, 1.0, 1.0]
+    >>> [round(layer.after.variance) for layer in report.layers]
+    [1, 1, 1, 1]
     >>> report.worse
     False
     """

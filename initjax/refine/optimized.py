@@ -82,7 +82,9 @@ def metainit(
     """MetaInit: norms of weights that make the loss look linear (Dauphin & Schoenholz 2019).
 
     The `gradient_quotient` is minimized over the norms of all tensors with two or more axes, whose
-    directions are kept, by momentum on the signs of its derivatives. The source does 500 steps.
+    directions are kept, by momentum on the signs of its derivatives. The source does 500 steps. The
+    quotient has heavy tails, and the last step is kept whether or not it was the best: see what the
+    report says, and lower the learning rate where it got worse.
 
     Args:
       model: as in `consistency`.
@@ -106,10 +108,12 @@ def metainit(
       UserError (a ValueError): an argument out of its range, or a batch that is too small.
 
     >>> from initjax.models import create_model
-    >>> model = create_model("mlp(depth=1, width=8)", kernel_init="normal(stddev=1.0)")
+    >>> model = create_model("mlp(depth=2, width=32)", kernel_init="normal")
     >>> x = jax.random.normal(jax.random.key(0), (128, 4, 4, 1))
+    >>> batch = (x, jnp.argmax(x[:, 0, :, 0], -1))
     >>> params = model.init(jax.random.key(1), x)["params"]
-    >>> params, report = metainit(model, params, x, jax.random.key(2), steps=10, batch_size=32)
+    >>> params, report = metainit(
+    ...     model, params, batch, jax.random.key(2), steps=20, batch_size=64, learning_rate=0.1)
     >>> report.worse
     False
     """
