@@ -127,9 +127,7 @@ def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> dict:
     found = vars(tails.fit_tail(counted, bootstraps=bootstraps, seed=seed))
     rng = np.random.default_rng(seed)
     size = int(counted.magnitudes.counts.sum())
-    control = [
-        tails.fit_tail(gaussian_histogram(size, rng)).alpha for _ in range(_TAIL_CONTROLS)
-    ]
+    control = [tails.fit_tail(gaussian_histogram(size, rng)).alpha for _ in range(_TAIL_CONTROLS)]
     return {
         **found,
         "gaussian_mean": float(np.mean(control)),
