@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import draw_dataset, read_rows, without_times
-from jax.experimental.compilation_cache import compilation_cache
+from helpers import compiled_once, draw_dataset, read_rows, without_times
 
 from initjax import data, training
 from initjax.config import Config
@@ -25,18 +24,8 @@ SMALL = Config(
 @pytest.fixture(scope="module", autouse=True)
 def compile_once(tmp_path_factory):
     """Runs of the same settings share their compiled programs."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture
