@@ -1,9 +1,12 @@
 """Eight virtual CPU devices, said before JAX is imported, and a Ctrl-C that is not ignored."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import signal
 import sys
+import tempfile
 
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     # Level 0 halves the time of the suite, most of which is compilation; to test what users run,
@@ -12,6 +15,13 @@ if "device_count" not in os.environ.get("XLA_FLAGS", ""):
         os.environ.get("XLA_FLAGS", "")
         + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     )
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Workers and the programs that tests start share what one of them has compiled.
+    folder = tempfile.mkdtemp(prefix="initjax-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for launch.py
 
