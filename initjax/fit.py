@@ -14,7 +14,8 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while importing: no traceback
+    # Ctrl-C ends it at once and without a traceback: files are written whole, at the end.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ import tqdm
 from initjax import analysis, fit_file, report, weights
 from initjax.environment import describe_environment
 from initjax.errors import UserError
+from initjax.files import write_whole
 from initjax.histograms import histogram
 
 # What a checkpoint holds besides weights.
@@ -147,7 +149,6 @@ def main(arguments=None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of bootstraps and Gaussian controls")
     args = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
@@ -165,14 +166,12 @@ def main(arguments=None) -> None:
         print("\n" + "\n".join(report.verdict(found)))
         if args.out:
             fit_file.save(found, args.out / "fit.json")
-            (args.out / "report.html").write_text(report.html_page(found), encoding="utf-8")
+            write_whole(args.out / "report.html", report.html_page(found))
             print(f"\nin {args.out}: fit.json, report.html")
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

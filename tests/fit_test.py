@@ -258,16 +258,19 @@ def test_command_as_a_user_runs_it(folder):
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     assert "student_t" in done.stdout and "a power law?" in done.stdout
     assert done.stderr == ""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--bootstraps=1000000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert "npz, 7 tensors" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and err == ""
+    ) as process:
+        try:
+            assert "npz, 7 tensors" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGINT and err == ""
 
 
 @pytest.mark.parametrize(("size", "slope", "error"), [(150, -0.26, 0.075), (5_000_000, -2.96, 0.1)])
