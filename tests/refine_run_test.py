@@ -132,7 +132,7 @@ def test_the_trainers_model_keeps_its_layers(noise):
     refined, report = trainer.refine(state)
     assert [layer.path for layer in report.layers][-1] == "Dense_0"
     assert jax.tree.structure(refined) == jax.tree.structure(state)
-    for a, b in zip(jax.tree.leaves(state.opt_state), jax.tree.leaves(refined.opt_state)):  # noqa: B905
+    for a, b in zip(*map(jax.tree.leaves, (state.opt_state, refined.opt_state)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert refined.params["Conv_0"]["kernel"].sharding == state.params["Conv_0"]["kernel"].sharding
 
