@@ -1,7 +1,7 @@
 """Everything that is asked about the weights of one layer: laws, tail, slopes, scales.
 
-What is found is returned as plain dictionaries, which a fit file holds as json; `SCHEMA` in
-`fit_file` explains them.
+What is found is returned as plain dictionaries, which a fit file holds as json; the docstring of
+`fit_file` explains their keys.
 """
 
 import math
