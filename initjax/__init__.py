@@ -38,6 +38,7 @@ from initjax.initializers import (
     nspl as nspl,
     ones as ones,
     ones_init as ones_init,
+    scaled as scaled,
     truncated_normal as truncated_normal,
     uniform as uniform,
     variance_scaling as variance_scaling,

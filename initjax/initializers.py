@@ -263,6 +263,24 @@ def uniform(scale: float = 0.01, *, dtype=None) -> Scaled:
     return Scaled(scale, Uniform(), dtype)
 
 
+def scaled(scale: float = 1.0, distribution: Distribution | str = "normal", dtype=None) -> Scaled:
+    """w = scale z, z from any distribution, whatever the shape.
+
+    Args:
+      scale: what multiplies the samples. The law may have no variance.
+      distribution: a `Distribution`, or "normal", "truncated_normal" (at +-2 standard deviations),
+        "uniform".
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): an argument out of its range.
+
+    >>> scaled(0.01, distributions.Laplace())
+    scaled(scale=0.01, distribution=Laplace())
+    """
+    return Scaled(scale, distribution, dtype)
+
+
 def variance_scaling(
     scale: float = 1.0,
     mode: str = "fan_in",

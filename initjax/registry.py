@@ -29,7 +29,7 @@ _INITIALIZERS: dict[str, Callable[..., initializers.Initializer]] = {
     "normal": initializers.normal,
     "truncated_normal": initializers.truncated_normal,
     "uniform": initializers.uniform,
-    "scaled": initializers.Scaled,
+    "scaled": initializers.scaled,
     "variance_scaling": initializers.variance_scaling,
     **{
         f"{family}_{law}": getattr(initializers, f"{family}_{law}")

@@ -1,10 +1,14 @@
 """Names are parsed, never evaluated."""
 
+import inspect
+
 import pytest
 
 import initjax
 from initjax.distributions import SymmetricPowerLaw, TruncatedNormal
 from initjax.errors import UserError
+from initjax.initializers import Scaled
+from initjax.tabulated import StudentT
 
 
 @pytest.mark.parametrize(
@@ -91,3 +95,20 @@ def test_names():
         for shape in ("normal", "uniform")
     }
     assert expected <= set(names)
+
+
+@pytest.mark.parametrize("name", initjax.names())
+def test_every_name_is_public(name):
+    """What a text can make, a program can: `initjax.NAME(...)` is what `get` calls."""
+    function = getattr(initjax, name)
+    value = function() if inspect.isroutine(function) else function
+    assert value == initjax.get(name)
+
+
+def test_scaled_takes_what_its_class_takes():
+    """It was registered as the class, whose third argument may stand without its name."""
+    init = initjax.scaled(0.5, StudentT(df=1.5), "bfloat16")
+    assert init == Scaled(0.5, StudentT(df=1.5), "bfloat16")
+    assert initjax.get(repr(init)) == init
+    assert initjax.get("scaled(0.5, StudentT(df=1.5), 'bfloat16')") == init
+    assert initjax.scaled(2, "uniform") == initjax.uniform(2)
