@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from initjax.distributions import Distribution
 from initjax.errors import UserError
@@ -86,7 +86,7 @@ class Fit:
         if variance <= 1e-24:
             return 0.0, 1.0
         z = math.sqrt(self.size) * mean / math.sqrt(variance)
-        return z, float(2 * scipy.stats.norm.sf(abs(z)))
+        return z, float(2 * scipy.special.ndtr(-abs(z)))
 
 
 def fit(weights, law: str) -> Fit:

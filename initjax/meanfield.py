@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import optimize
 
 from initjax import gains
 from initjax.activations import get_activation
@@ -212,6 +211,8 @@ def _solve_q(activation, bias_variance) -> float:
 
     def excess(q):
         return _point(activation, q)[1] - bias_variance
+
+    from scipy import optimize  # here: at import it would take 0.2 s of every user
 
     values = [excess(q) for q in _CANDIDATES]
     if bias_variance == 0:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-import scipy.stats
 from jax.scipy import special
 
 from initjax.arguments import finite, positive
@@ -155,7 +154,7 @@ class StudentT(SymmetricTabulated):
         return jnp.where(x > 0, 1 - tail, tail)
 
     def magnitude_isf(self, p):
-        return scipy.stats.t.isf(p / 2, self.df)
+        return np.abs(scipy.special.stdtrit(self.df, p / 2))  # abs: at p = 0 it is +inf
 
     def magnitude_ppf(self, p):
         # x^2 / (df + x^2) has a beta law: no cancellation around 0, where isf(1/2 - p/2) has one.

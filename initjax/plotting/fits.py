@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def plot_ccdfs(found: dict) -> Figure:
         for law, (color, label) in laws.items():
             if law in layer["laws"]:
                 axis.plot(x, law_ccdf(layer, law, sizes), color=color, linewidth=1, label=label)
-        axis.plot(x, 2 * scipy.stats.norm.sf(x), "k--", linewidth=0.8, label="normal, same sd")
+        axis.plot(x, 2 * scipy.special.ndtr(-x), "k--", linewidth=0.8, label="normal, same sd")
         axis.set(xscale="log", yscale="log", ylim=(0.3 / layer["size"], 2))
         axis.set_title(f"{_short(layer['path'])}\n{layer['best']}, n = {layer['size']:,}", size=8)
         axis.tick_params(labelsize=7)
