@@ -1,7 +1,8 @@
-"""Numbers that users give, checked; a message names the argument and its value."""
+"""Numbers and names that users give, checked; a message names the argument and its value."""
 
 import math
 import operator
+from collections.abc import Iterable
 
 import jax
 
@@ -44,3 +45,11 @@ def count(value, name: str, least: int = 1) -> int:
     if number < least:
         raise UserError(f"{name}={number} must be at least {least}.")
     return number
+
+
+def one_of(value: str, choices: Iterable[str], name: str) -> str:
+    """`value`, if it is among the choices; a message leaves out an empty one, the default."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise UserError(f"{name}={value!r} is not one of {', '.join(filter(None, choices))}.")
+    return value

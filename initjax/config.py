@@ -9,6 +9,7 @@ from typing import Any
 
 from initjax import refine, registry
 from initjax.activations import activation_names, get_activation
+from initjax.arguments import one_of
 from initjax.data import AUGMENTATIONS
 from initjax.errors import UserError
 from initjax.models import create_model, model_names
@@ -94,9 +95,7 @@ class Config:
           UserError (a ValueError): a value out of its range, or both --epochs and --steps.
         """
         preset = explicit.get("preset", "")
-        if preset not in PRESETS:
-            raise UserError(f"preset={preset!r} is not one of {', '.join(filter(None, PRESETS))}.")
-        values = PRESETS[preset] | explicit
+        values = PRESETS[one_of(preset, PRESETS, "preset")] | explicit
         if explicit.get("epochs") and explicit.get("steps"):
             raise UserError("--epochs and --steps say the same twice; give one of them.")
         if "epochs" in explicit:
@@ -105,11 +104,8 @@ class Config:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            choices = field.metadata["choices"]
-            if choices and value not in choices:
-                shown = ", ".join(repr(c) if not c else c for c in choices)
-                raise UserError(f"--{field.name}={value!r} is not one of {shown}.")
+            if choices := field.metadata["choices"]:
+                one_of(getattr(self, field.name), choices, f"--{field.name}")
         try:
             object.__setattr__(self, "boundaries", tuple(map(float, self.boundaries)))
         except ValueError:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.activations import get_activation
-from initjax.arguments import finite
+from initjax.arguments import finite, one_of
 from initjax.errors import UserError
 
 KINDS = ("forward", "backward")
@@ -265,9 +265,7 @@ def gain(activation: str | Callable, kind: str = "forward") -> float:
     >>> round(gain(lambda x: jax.nn.leaky_relu(x, 0.1)) ** 2, 8)  # 2 / (1 + 0.1^2)
     1.98019802
     """
-    if kind not in KINDS:
-        raise UserError(f"kind={kind!r} is not one of {', '.join(KINDS)}.")
-    if kind == "forward":
+    if one_of(kind, KINDS, "kind") == "forward":
         moment = second_moment(activation)
     else:
         moment, _ = derivative_moments(activation)

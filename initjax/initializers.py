@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax import distributions
-from initjax.arguments import finite, positive
+from initjax.arguments import finite, one_of, positive
 from initjax.distributions import Distribution, Normal, SymmetricPowerLaw, TruncatedNormal, Uniform
 from initjax.errors import UserError
 from initjax.fans import MODES, Axes, axes_tuple, effective_fan, fans
@@ -117,9 +117,7 @@ class VarianceScaling(Initializer):
             ("normalize", ("analytic", "empirical")),
             ("sampling", ("iid", "stratified")),
         ):
-            if getattr(self, name) not in choices:
-                value = getattr(self, name)
-                raise UserError(f"{name}={value!r} is not one of {', '.join(choices)}.")
+            one_of(getattr(self, name), choices, name)
         object.__setattr__(self, "distribution", _distribution(self.distribution))
         if not math.isfinite(self.distribution.std):
             raise UserError(
@@ -442,8 +440,7 @@ def nspl(
     >>> bool(abs(w.std() / (2 / 512) ** 0.5 - 1) < 0.02)
     True
     """
-    if cutoff not in ("hard", "exponential"):
-        raise UserError(f"cutoff={cutoff!r} is not one of hard, exponential.")
+    one_of(cutoff, ("hard", "exponential"), "cutoff")
     law = (SymmetricPowerLaw if cutoff == "hard" else CutoffPowerLaw)(alpha, ratio)
     return VarianceScaling(
         scale, mode, law, in_axis, out_axis, batch_axis, dtype, normalize, sampling

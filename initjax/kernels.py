@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.arguments import finite, not_negative, positive
+from initjax.arguments import finite, not_negative, one_of, positive
 from initjax.distributions import SymmetricPowerLaw
 from initjax.errors import UserError
 from initjax.fans import MODES, effective_fan, fans
@@ -25,8 +25,7 @@ class _Kernel(Structured):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.mode not in MODES:
-            raise UserError(f"mode={self.mode!r} is not one of {', '.join(MODES)}.")
+        one_of(self.mode, MODES, "mode")
 
     def build(self, key, shape, dtype):
         std = math.sqrt(self.scale / effective_fan(self.mode, *fans(shape)))
@@ -57,8 +56,7 @@ class PLI(_Kernel):
         if not 0 <= self.depth <= 1:
             raise UserError(f"depth={self.depth} must be in [0, 1]: 0 the first layer, 1 the last.")
         positive(self.power, "power")
-        if self.normalize not in ("kernel", "position"):
-            raise UserError(f"normalize={self.normalize!r} is not one of kernel, position.")
+        one_of(self.normalize, ("kernel", "position"), "normalize")
         self._law(0.0), self._law(1.0)  # ratio is checked where the law is made
 
     def _law(self, radius):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from initjax.arguments import count
+from initjax.arguments import count, one_of
 from initjax.errors import UserError
 from initjax.refine import network as networks
 from initjax.refine.divergences import DIVERGENCES, SOLVERS, Law
@@ -92,10 +92,8 @@ def consistency(
     >>> report.worse
     False
     """
-    if divergence not in DIVERGENCES:
-        raise UserError(f"divergence={divergence!r} is not one of {', '.join(DIVERGENCES)}.")
-    if mode not in MODES:
-        raise UserError(f"mode={mode!r} is not one of {', '.join(MODES)}.")
+    one_of(divergence, DIVERGENCES, "divergence")
+    one_of(mode, MODES, "mode")
     if mode == "sequential" and divergence not in SOLVERS:
         raise UserError(f"divergence={divergence!r} has no closed form: it needs mode='joint'.")
     if mode == "sequential" and optimizer is not None:

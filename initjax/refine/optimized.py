@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from initjax.arguments import count, positive
+from initjax.arguments import count, one_of, positive
 from initjax.errors import UserError
 from initjax.refine import network as networks
 from initjax.refine.network import Network
@@ -243,8 +243,7 @@ def gradinit(
     """
     eta, floor = positive(learning_rate, "learning_rate"), positive(floor, "floor")
     steps = count(steps, "steps")
-    if inner not in ("sgd", "adam"):
-        raise UserError(f"inner={inner!r} is not one of sgd, adam.")
+    one_of(inner, ("sgd", "adam"), "inner")
     if not isinstance(batch, (tuple, list)):
         raise UserError("gradinit needs labels: give batch=(inputs, labels).")
     calibration, held_out = networks.split_batch(batch, held_out)
