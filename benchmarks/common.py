@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from initjax.environment import describe_environment
+from initjax.files import strict_json, write_whole
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -56,6 +57,6 @@ def save(name: str, result: dict, text: str) -> None:
     environment = describe_environment()
     header = "\n".join(f"- {key}: {value}" for key, value in environment.items())
     result = {"environment": environment, **result}
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(f"{header}\n\n{text}\n")
+    write_whole(RESULTS / f"{name}.json", strict_json(result, indent=1) + "\n")
+    write_whole(RESULTS / f"{name}.md", f"{header}\n\n{text}\n")
     print(f"{header}\n\n{text}")

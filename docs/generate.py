@@ -7,6 +7,7 @@ import numpy as np
 
 import initjax
 from initjax import catalog
+from initjax.files import write_whole
 from initjax.plotting import plot_law
 
 DOCS = pathlib.Path(__file__).parent
@@ -20,7 +21,7 @@ def main() -> None:
         if catalog.kurtosis(name) is not None:
             w = np.asarray(initjax.get(name)(jax.random.key(0), (1024, 1024)))
             plot_law(w, DOCS / "images" / f"{name}.png", name)
-    (DOCS / "initializers.md").write_text(catalog.page())
+    write_whole(DOCS / "initializers.md", catalog.page())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from initjax.activations import activation_names, get_activation
 from initjax.arguments import one_of
 from initjax.data import AUGMENTATIONS
 from initjax.errors import UserError
+from initjax.files import strict_json
 from initjax.models import create_model, model_names
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -157,7 +158,7 @@ class Config:
 
     def to_json(self) -> str:
         """All fields, as saved in config.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        return strict_json(dataclasses.asdict(self), indent=2)
 
     def same_run(self, saved: dict[str, Any]) -> list[str]:
         """The fields in which a saved configuration is of another run than this one."""

@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import sys
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from absl import logging
 
 from initjax import downloads
 from initjax.errors import UserError
+from initjax.files import user_path, whole_file
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 
@@ -142,10 +142,10 @@ def _load_digits(image_size: int | None) -> Dataset:
 
 def _load_tfds(name, data_dir, image_size, download) -> Dataset:
     """Loads a TFDS set from the cache, or else from its records."""
-    if data_dir is not None:
-        data_dir = os.path.expanduser(os.fspath(data_dir))
-        if "://" in data_dir:
+    if data_dir:
+        if "://" in os.fspath(data_dir):
             raise UserError(f"data_dir={data_dir!r} is not a local directory: copy the set to one.")
+        data_dir = str(user_path(data_dir))
     builder = downloads.find_builder(name, data_dir)
     image_key, label_key = _find_image_and_label(builder)
     shape = builder.info.features[image_key].shape
@@ -296,15 +296,9 @@ def _write_cache(file: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes the cache at once or not at all; without a writable place, only warns."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            try:
-                # An .npz holds .npy arrays, each with a CRC-32: damage does not go unnoticed.
-                np.savez(part, **arrays)
-                part.close()
-                os.replace(part.name, file)
-            except BaseException:
-                pathlib.Path(part.name).unlink(missing_ok=True)
-                raise
+        with whole_file(file) as part:
+            # An .npz holds .npy arrays, each with a CRC-32: damage does not go unnoticed.
+            np.savez(part, **arrays)
     except OSError as error:
         logging.warning("Decoded images are not cached (set INITJAX_CACHE=DIR): %s", error)
 

@@ -17,7 +17,6 @@ import pathlib
 import re
 import sys
 import tarfile
-import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -28,6 +27,7 @@ import PIL.Image
 import tqdm
 
 from initjax.errors import UserError
+from initjax.files import user_path, whole_file
 
 _CONNECT_SECONDS = 9  # for name resolution, connection and the head of the answer together
 _READ_SECONDS = 10  # for each block after that
@@ -208,9 +208,8 @@ def cache_folder() -> pathlib.Path:
     """Where initjax keeps what it can make or fetch again: $INITJAX_CACHE, or ~/.cache/initjax."""
     folder = os.environ.get("INITJAX_CACHE")
     if not folder:
-        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        folder = os.path.join(cache_home, "initjax")
-    return pathlib.Path(folder)
+        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "initjax")
+    return user_path(folder)
 
 
 def fetch(url: str, target: pathlib.Path, size: int | None, sha256: str) -> None:
@@ -235,24 +234,18 @@ def fetch(url: str, target: pathlib.Path, size: int | None, sha256: str) -> None
     with open_url(url) as response, _progress(url, size or response.length) as progress:
         if size is None:
             size = response.length or 0
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
-            try:
-                # A server that sends too much is not listened to for longer than it takes to know.
-                while received <= size and (block := _read(response, url)):
-                    part.write(block)
-                    digest.update(block)
-                    received += len(block)
-                    progress.update(len(block))
-                if received != size or not digest.hexdigest().startswith(sha256):
-                    raise NetworkError(
-                        f"{url} is not the file that was expected: {received} of {size} bytes, "
-                        f"SHA-256 {digest.hexdigest()[:8]}..., expected {sha256[:8]}..."
-                    )
-                part.close()
-                os.replace(part.name, target)
-            except BaseException:
-                pathlib.Path(part.name).unlink(missing_ok=True)
-                raise
+        with whole_file(target) as part:
+            # A server that sends too much is not listened to for longer than it takes to know.
+            while received <= size and (block := _read(response, url)):
+                part.write(block)
+                digest.update(block)
+                received += len(block)
+                progress.update(len(block))
+            if received != size or not digest.hexdigest().startswith(sha256):
+                raise NetworkError(
+                    f"{url} is not the file that was expected: {received} of {size} bytes, "
+                    f"SHA-256 {digest.hexdigest()[:8]}..., expected {sha256[:8]}..."
+                )
 
 
 def _progress(url: str, size: int | None) -> tqdm.tqdm:

@@ -1,22 +1,47 @@
 """Files that others read: whole whenever a process may be killed, and strict json."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-from typing import Any
+import secrets
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to write bytes to, which takes the place of `path` when the block ends without error.
+
+    Until then, and after an error, `path` is as it was. Beside it lies a part with a name of its
+    own, so that two processes do not write into each other's.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        # Not tempfile, whose files only their owner may read: here the umask decides.
+        with part.open("xb") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a file at once or not at all, whenever the process may be killed."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:
     """json without NaN and infinities, which it does not have: they become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def user_path(path: str | os.PathLike) -> pathlib.Path:
+    """A path that a user gave. A shell expands ~ in `--out ~/x`, but not in `--out=~/x`."""
+    return pathlib.Path(os.path.expanduser(path))
 
 
 def _finite(value):

@@ -8,7 +8,6 @@ new weights, and report.html.
 
 import argparse
 import os
-import pathlib
 import re
 import signal
 import sys
@@ -25,7 +24,7 @@ import tqdm
 from initjax import analysis, fit_file, report, weights
 from initjax.environment import describe_environment
 from initjax.errors import UserError
-from initjax.files import write_whole
+from initjax.files import user_path, write_whole
 from initjax.histograms import histogram
 
 # What a checkpoint holds besides weights.
@@ -143,7 +142,7 @@ def main(arguments=None) -> None:
     )
     parser.add_argument("weights", help="a file, a directory, or the name of a model")
     parser.add_argument("--layers", help="a regular expression on the layers' paths")
-    parser.add_argument("--out", type=pathlib.Path, help="where to write fit.json and report.html")
+    parser.add_argument("--out", type=user_path, help="where to write fit.json and report.html")
     parser.add_argument(
         "--bootstraps", type=int, default=100, help="samples for the p of each tail; 0: none"
     )

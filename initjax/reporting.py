@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import tensorboardX
 import tqdm
 
-from initjax.files import write_whole
+from initjax.files import strict_json, write_whole
 from initjax.plotting import plot_curves
 
 
@@ -63,7 +63,7 @@ class Reporter:
                 continue  # the last line of a run that was killed
             if row["step"] <= step:
                 self.rows.append(row)
-        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        write_whole(self._path, "".join(strict_json(row) + "\n" for row in self.rows))
         if step < self._total_steps:
             # TensorBoard forgets the events that this run will write again.
             self._events = tensorboardX.SummaryWriter(
@@ -88,7 +88,7 @@ class Reporter:
         """Records one evaluation, as a row of metrics.jsonl and as TensorBoard scalars."""
         self.rows.append(row)
         with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(strict_json(row) + "\n")
         for name, value in row.items():
             if name not in ("step", "epoch", "seconds"):
                 self._events.add_scalar(name, value, row["step"])

@@ -32,7 +32,7 @@ from initjax import data
 from initjax.checkpoints import Checkpoints
 from initjax.config import Config
 from initjax.errors import Interrupted, UserError
-from initjax.files import write_whole
+from initjax.files import user_path, write_whole
 from initjax.models import create_model
 from initjax.optimizers import create_optimizer
 from initjax.refine import Refinement
@@ -401,7 +401,7 @@ def _stop_signals(worth_saving: Callable[[], bool]):
 
 def _open_workdir(config: Config) -> pathlib.Path:
     """Makes the run's folder, or checks that the one there is of the same run."""
-    folder = pathlib.Path(config.workdir or pathlib.Path("runs") / config.run_name())
+    folder = user_path(config.workdir or pathlib.Path("runs") / config.run_name())
     saved = folder / "config.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ def test_runs_and_table(study, tmp_path):
     text = report.table(rows, runs)
     assert "| noise | batch 32, momentum | 20 | consistency | 1 |" in text
     assert "svhn_cropped | all | | | 0 | not run" in text
+    diverged = small | {"loss": [None] * run.WINDOWS, "test_loss": None}  # NaN, as json has it
+    assert math.isnan(report.summarize([diverged])[0]["mean_loss"][0])
     file = tmp_path / "runs.jsonl"
     file.write_text(json.dumps(small) + "\n" + json.dumps(consistent)[:-9])  # cut off
     assert run.read_runs(file) == [small]

@@ -10,14 +10,20 @@ import numpy as np
 from run import HERE, SETTINGS, STARTS, WINDOWS, read_runs
 from scipy import stats
 
+from initjax.files import strict_json, write_whole
 from initjax.plotting import plot_bands
 
 BEGIN, END = "<!-- results: written by report.py -->", "<!-- end of results -->"
 
 
+def numbers(values) -> np.ndarray:
+    """What json holds as float64; null, which stands for a loss that is no number, is NaN."""
+    return np.asarray(values, np.float64)
+
+
 def interval(values) -> tuple[np.ndarray, np.ndarray]:
     """(mean, half width of the 95 % t interval) over the first axis."""
-    values = np.asarray(values, np.float64)
+    values = numbers(values)
     n = len(values)
     if n < 2:
         return values.mean(0), np.full(values.shape[1:], np.nan)
@@ -41,6 +47,9 @@ def summarize(runs) -> list[dict]:
     """One row a cell."""
     cells = collections.defaultdict(list)
     for run in runs:
+        for name in ("test_loss", "test_accuracy"):
+            run[name] = float(numbers(run[name]))
+        run["loss"] = numbers(run["loss"]).tolist()
         run["end_loss"] = float(np.mean(run["loss"][-WINDOWS // 5 :]))
         run["mean_loss"] = float(np.mean(run["loss"]))
         cells[run["dataset"], run["setting"], run["start"]].append(run)
@@ -166,7 +175,7 @@ def statistics(runs, dataset, path, title) -> None:
                 values = [[run["statistics"][step][layer][name] for step in steps] for run in cell]
                 if name != "mean":
                     # On a logarithmic axis: geometric means; zero has no place there.
-                    values = np.log10(np.maximum(values, 1e-6))
+                    values = np.log10(np.maximum(numbers(values), 1e-6))
                 mean, half = interval(values)
                 band = [mean, mean - half, mean + half]
                 if name != "mean":
@@ -184,7 +193,7 @@ def main():
     if not runs:
         raise SystemExit("error: there are no runs yet: python experiments/consistency/run.py")
     rows = summarize(runs)
-    (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    write_whole(folder / "results.json", strict_json(rows, indent=1) + "\n")
     for dataset in dict.fromkeys(run["dataset"] for run in runs):
         name = f"{dataset}: mean and 95 % t interval over seeds"
         curves(runs, dataset, "loss", folder / f"{dataset}-loss.png", f"Training loss, {name}")
@@ -205,7 +214,7 @@ def main():
     text = readme.read_text()
     head, _, rest = text.partition(BEGIN)
     tail = rest.partition(END)[2]
-    readme.write_text(f"{head}{BEGIN}\n\n{table(rows, runs)}\n\n{END}{tail}")
+    write_whole(readme, f"{head}{BEGIN}\n\n{table(rows, runs)}\n\n{END}{tail}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ import optax
 
 from initjax import data, refine, training
 from initjax.errors import UserError
+from initjax.files import strict_json, user_path
 from initjax.models import create_model
 
 HERE = pathlib.Path(__file__).parent
@@ -208,7 +209,7 @@ def main():
     parser.add_argument("--images", type=int, default=5000, help="training images a run")
     parser.add_argument("--settings", default=";".join(SETTINGS), help="separated by semicolons")
     parser.add_argument("--starts", default=";".join(STARTS), help="separated by semicolons")
-    parser.add_argument("--results", type=pathlib.Path, default=HERE / "results")
+    parser.add_argument("--results", type=user_path, default=HERE / "results")
     args = parser.parse_args()
     cache = pathlib.Path(tempfile.gettempdir()) / "initjax-compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -239,7 +240,7 @@ def main():
             run = dict(zip(("dataset", "setting", "start", "seed"), identity, strict=True))
             run |= settings[setting].run(start, seed) | {"environment": environment()}
             with file.open("a") as stream:
-                stream.write(json.dumps(run) + "\n")
+                stream.write(strict_json(run) + "\n")
             print(
                 f"{name}, {setting}, {start}, seed {seed}: loss {run['loss'][-1]:.3f}, test"
                 f" accuracy {run['test_accuracy']:.4f}, {run['seconds']:.0f} s",

@@ -22,7 +22,6 @@ CRAFT 13, 8, 6, 0, 0, 0, the six being the first convolutions of VGG, alpha .79 
 
 import argparse
 import importlib.resources
-import json
 import pathlib
 import sys
 from collections import Counter
@@ -31,6 +30,7 @@ import numpy as np
 
 from initjax import fit, report, weights
 from initjax.errors import UserError
+from initjax.files import strict_json, user_path, write_whole
 from initjax.plotting import fits as pictures
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", action="append", help="PATH, NAME, or NAME=PATH; repeatable")
     parser.add_argument("--bootstraps", type=int, default=100, help="samples for a tail's p")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=user_path, default=RESULTS)
     args = parser.parse_args()
     try:
         sources = {}
@@ -154,7 +154,7 @@ def main() -> None:
             )
             found["source"]["path"] = name
             summary = summarize(found)
-            (args.out / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
+            write_whole(args.out / f"{name}.json", strict_json(summary, indent=1) + "\n")
             pictures.plot_aic(found).savefig(args.out / f"{name}-laws.png", dpi=100)
             pictures.plot_ccdfs(found).savefig(args.out / f"{name}-ccdf.png", dpi=80)
             pictures.plot_exponents(found).savefig(args.out / f"{name}-exponents.png", dpi=100)

@@ -16,7 +16,6 @@ README.md has the time of the run that it shows.
 """
 
 import argparse
-import json
 import pathlib
 import time
 
@@ -24,6 +23,7 @@ import networks
 from networks import Plain, Residual
 
 from initjax.environment import describe_environment
+from initjax.files import strict_json, write_whole
 from initjax.plotting import plot_propagation
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -309,9 +309,9 @@ def main() -> None:
         "plain": plain,
         "residual": residual,
     }
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_whole(HERE / "results.json", strict_json(results, indent=1) + "\n")
     draw(results)
-    (HERE / "README.md").write_text(readme(results))
+    write_whole(HERE / "README.md", readme(results))
     print(f"{results['seconds']:.0f} s; wrote README.md, results.json and pictures in {HERE.name}/")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from initjax import gains, meanfield
 from initjax.arguments import finite, not_negative, positive
 from initjax.errors import UserError
+from initjax.files import strict_json, write_whole
 from initjax.refine.divergences import Law, midpoints
 from initjax.refine.network import Network, channel_moments
 
@@ -196,7 +197,7 @@ def save_statistics(
         for path, layer in found.items()
     ]
     content = {"schema_version": SCHEMA_VERSION, "digest": digest(inputs), "layers": layers}
-    pathlib.Path(file).write_text(json.dumps(content))
+    write_whole(pathlib.Path(file), strict_json(content))
 
 
 def load_statistics(file: str | os.PathLike) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import numpy as np
 from initjax import data, registry
 from initjax.arguments import count
 from initjax.errors import UserError
+from initjax.files import user_path
 from initjax.models import create_model, model_names
 from initjax.rules import reinitialize
 from initjax.signal import Signal, measure, report
@@ -136,7 +137,7 @@ def _named(flag, look_up, text):
 def _folder(text) -> pathlib.Path | None:
     if not text:
         return None
-    folder = pathlib.Path(text)
+    folder = user_path(text)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,6 @@
 """A `Signal` as a table, as JSON, in pictures, and beside others."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import jax
 import initjax
 from initjax import plotting
 from initjax.errors import UserError
+from initjax.files import strict_json, write_whole
 from initjax.signal import FLAT, Layer, Signal, advise
 from initjax.signal.measurement import BINS, REACH
 from initjax.signal.verdict import describe_factor
@@ -202,8 +202,7 @@ def save(
     signals: Mapping[str, Signal], folder: pathlib.Path, command: Mapping[str, Any]
 ) -> list[str]:
     """Writes signal.json and the pictures; returns their names."""
-    text = json.dumps(to_json(signals, command), indent=1, allow_nan=False)
-    (folder / "signal.json").write_text(text + "\n")
+    write_whole(folder / "signal.json", strict_json(to_json(signals, command), indent=1) + "\n")
     title = f"{command.get('model', '')}, {command.get('activation', '')}".strip(", ")
     plotting.plot_variance(signals, folder / "variance.png", title)
     plotting.plot_gradients(signals, folder / "gradients.png", title)

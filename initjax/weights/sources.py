@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 
 from initjax.errors import UserError
+from initjax.files import user_path
 from initjax.weights import hub
 from initjax.weights.msgpack_files import is_msgpack, read_msgpack
 from initjax.weights.numpy_files import read_npy, read_npz
@@ -58,7 +59,7 @@ def read(source: str | os.PathLike) -> Checkpoint:
     Tensor(path='Dense_0/kernel', shape=(2, 2), dtype='float32', layout='flax')
     """
     source = os.fspath(source)
-    path = pathlib.Path(source).expanduser()
+    path = user_path(source)
     try:
         if path.is_dir():
             checkpoint = _read_folder(path)
