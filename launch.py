@@ -10,16 +10,16 @@ Flags map one to one to `initjax.config.Config`; `python launch.py --help` lists
 import dataclasses
 import os
 import signal
-import sys
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while importing: no traceback
+if __name__ == "__main__":  # Ctrl-C while importing JAX, without which no `command` is
+    signal.signal(signal.SIGINT, lambda *_: os.write(2, b"Stopped.\n") and os._exit(130))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
 
 from absl import app, flags, logging
 
 from initjax.config import Config
-from initjax.errors import Interrupted, UserError
+from initjax.errors import UserError
+from initjax.support import command
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -54,33 +54,16 @@ def _is_for_the_user(record) -> bool:
 
 def main(argv) -> None:
     if len(argv) > 1:
-        sys.exit(f"error: unexpected argument {argv[1]!r}: flags are of the form --name=value.")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise UserError(f"unexpected argument {argv[1]!r}: flags are of the form --name=value.")
     logging.set_verbosity(logging.WARNING)  # libraries' notes; what the run says is printed
     logging.get_absl_logger().addFilter(_is_for_the_user)
-    try:
-        config = config_from_flags()
-        from initjax import training  # after the flags: a wrong one is told at once
+    config = config_from_flags()
+    from initjax import training  # after the flags: a wrong one is told at once
 
-        training.use_cpu_cores(config.batch_size)
-        training.train_and_evaluate(config)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except Interrupted as stop:
-        print(f"{stop} Run the same command to go on.", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("Stopped; what was saved before is kept.", file=sys.stderr, flush=True)
-        os._exit(130)  # at once: XLA may be compiling in a thread
-    except BrokenPipeError:  # as in `python launch.py | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:  # such as a full disk
-        sys.exit(
-            f"error: {error}\nWhat was saved before is kept; the same command goes on from it."
-        )
+    training.use_cpu_cores(config.batch_size)
+    training.train_and_evaluate(config)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.run(lambda: app.run(main, flags_parser=command.parse_absl_flags), resumes=True)

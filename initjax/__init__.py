@@ -1,5 +1,10 @@
 """initjax: from which weights should a network start?"""
 
+from initjax.support import command as _command
+
+if _command.is_starting():  # `python -m initjax.fit` imports this first, and JAX takes a second
+    _command.start()
+
 from initjax import distributions as distributions, meanfield as meanfield
 from initjax.depth import (
     deepnorm as deepnorm,

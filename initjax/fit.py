@@ -6,16 +6,8 @@ together, and prints a table. --out=DIR also writes fit.json, from which `initja
 new weights, and report.html.
 """
 
-import argparse
-import os
 import re
-import signal
 import sys
-
-if __name__ == "__main__":
-    # Ctrl-C ends it at once and without a traceback: files are written whole, at the end.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +18,7 @@ from initjax.environment import describe_environment
 from initjax.errors import UserError
 from initjax.files import user_path, write_whole
 from initjax.histograms import histogram
+from initjax.support import command
 
 # What a checkpoint holds besides weights.
 _STATE = re.compile(r"(^|[./])(opt_state|optimi[sz]er\w*|exp_avg\w*)[./]")
@@ -136,7 +129,7 @@ def _kernel(values, layout):
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m initjax.fit",
         description=__doc__.partition("\n\n")[2],
     )
@@ -147,31 +140,30 @@ def main(arguments=None) -> None:
         "--bootstraps", type=int, default=100, help="samples for the p of each tail; 0: none"
     )
     parser.add_argument("--seed", type=int, default=0, help="of bootstraps and Gaussian controls")
-    args = parser.parse_args(arguments)
-    try:
-        if args.out:
-            args.out.mkdir(parents=True, exist_ok=True)
-        checkpoint = weights.read(args.weights)
-        number = len(checkpoint.tensors)
-        print(f"{args.weights}: {checkpoint.format}, {number} tensors", flush=True)
-        found = analyze_checkpoint(
-            checkpoint,
-            args.layers,
-            bootstraps=args.bootstraps,
-            seed=args.seed,
-            progress=sys.stderr.isatty(),
-        )
-        print(f"\n{report.table(found)}")
-        print("\n" + "\n".join(report.verdict(found)))
-        if args.out:
-            fit_file.save(found, args.out / "fit.json")
-            write_whole(args.out / "report.html", report.html_page(found))
-            print(f"\nin {args.out}: fit.json, report.html")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error}")
+    with command.answers():
+        _run(parser.parse_args(arguments))
+
+
+def _run(args) -> None:
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = weights.read(args.weights)
+    number = len(checkpoint.tensors)
+    print(f"{args.weights}: {checkpoint.format}, {number} tensors", flush=True)
+    found = analyze_checkpoint(
+        checkpoint,
+        args.layers,
+        bootstraps=args.bootstraps,
+        seed=args.seed,
+        progress=sys.stderr.isatty(),
+    )
+    print(f"\n{report.table(found)}")
+    print("\n" + "\n".join(report.verdict(found)))
+    if args.out:
+        fit_file.save(found, args.out / "fit.json")
+        write_whole(args.out / "report.html", report.html_page(found))
+        print(f"\nin {args.out}: fit.json, report.html")
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

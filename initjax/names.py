@@ -1,12 +1,14 @@
-"""Prints every initializer: python -m initjax.names"""
+"""Prints every initializer, as `python -m initjax` does: python -m initjax.names"""
 
-import shutil
 import sys
 
-from initjax import catalog, registry
-
 if __name__ == "__main__":
-    print(catalog.table(min(shutil.get_terminal_size().columns, 100)))
+    from initjax.__main__ import main
+    from initjax.support import command
+
+    command.run(main)
 else:
+    from initjax import registry
+
     # Imported, a submodule would take the place of the function initjax.names.
     sys.modules[__name__] = registry.names

@@ -20,7 +20,6 @@ generalized normal 9, cut-off power law 8, Laplace 2, normal 1, truncated power 
 CRAFT 13, 8, 6, 0, 0, 0, the six being the first convolutions of VGG, alpha .79 .79 .68 .69 .50 .27.
 """
 
-import argparse
 import importlib.resources
 import pathlib
 import sys
@@ -32,6 +31,7 @@ from initjax import fit, report, weights
 from initjax.errors import UserError
 from initjax.files import strict_json, user_path, write_whole
 from initjax.plotting import fits as pictures
+from initjax.support import command
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGED = {
@@ -134,41 +134,38 @@ def line(name: str, found: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command.Parser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", action="append", help="PATH, NAME, or NAME=PATH; repeatable")
     parser.add_argument("--bootstraps", type=int, default=100, help="samples for a tail's p")
     parser.add_argument("--out", type=user_path, default=RESULTS)
     args = parser.parse_args()
-    try:
-        sources = {}
-        for text in args.weights or ():
-            name, _, path = text.rpartition("=")
-            sources[name or pathlib.Path(path).stem] = path
-        if not sources:
-            sources = {name: packaged_file(*where) for name, where in PACKAGED.items()}
-        args.out.mkdir(parents=True, exist_ok=True)
-        lines = []
-        for name, source in sources.items():
-            found = fit.analyze_checkpoint(
-                weights.read(source), bootstraps=args.bootstraps, progress=sys.stderr.isatty()
-            )
-            found["source"]["path"] = name
-            summary = summarize(found)
-            write_whole(args.out / f"{name}.json", strict_json(summary, indent=1) + "\n")
-            pictures.plot_aic(found).savefig(args.out / f"{name}-laws.png", dpi=100)
-            pictures.plot_ccdfs(found).savefig(args.out / f"{name}-ccdf.png", dpi=80)
-            pictures.plot_exponents(found).savefig(args.out / f"{name}-exponents.png", dpi=100)
-            lines.append(line(name, summary))
-            print(name, *summary["verdict"], "", sep="\n")
-        print(
-            "| network | layers | weights | " + " | ".join(SIX_LAWS) + " | truncated last"
-            " | log-log slopes | correlation with Gaussian | tails with p > 0.1 |"
+    sources = {}
+    for text in args.weights or ():
+        name, _, path = text.rpartition("=")
+        sources[name or pathlib.Path(path).stem] = path
+    if not sources:
+        sources = {name: packaged_file(*where) for name, where in PACKAGED.items()}
+    args.out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for name, source in sources.items():
+        found = fit.analyze_checkpoint(
+            weights.read(source), bootstraps=args.bootstraps, progress=sys.stderr.isatty()
         )
-        print("|---" * (len(SIX_LAWS) + 7) + "|")
-        print("\n".join(lines))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+        found["source"]["path"] = name
+        summary = summarize(found)
+        write_whole(args.out / f"{name}.json", strict_json(summary, indent=1) + "\n")
+        pictures.plot_aic(found).savefig(args.out / f"{name}-laws.png", dpi=100)
+        pictures.plot_ccdfs(found).savefig(args.out / f"{name}-ccdf.png", dpi=80)
+        pictures.plot_exponents(found).savefig(args.out / f"{name}-exponents.png", dpi=100)
+        lines.append(line(name, summary))
+        print(name, *summary["verdict"], "", sep="\n")
+    print(
+        "| network | layers | weights | " + " | ".join(SIX_LAWS) + " | truncated last"
+        " | log-log slopes | correlation with Gaussian | tails with p > 0.1 |"
+    )
+    print("|---" * (len(SIX_LAWS) + 7) + "|")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

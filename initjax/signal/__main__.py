@@ -11,14 +11,7 @@ histograms.png.
 
 import argparse
 import concurrent.futures
-import os
 import pathlib
-import signal
-import sys
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while importing: no traceback
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +24,14 @@ from initjax.files import user_path
 from initjax.models import create_model, model_names
 from initjax.rules import reinitialize
 from initjax.signal import Signal, measure, report
+from initjax.support import command as commands
 
 _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
-    parser = argparse.ArgumentParser(
+    parser = commands.Parser(
         prog="python -m initjax.signal",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -186,20 +180,9 @@ def draw(shapes, kernel_init, bias_init, key):
 
 def main() -> None:
     """The command, with a line in place of a traceback where its user is wrong."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with commands.answers():
         run(parse())
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr, flush=True)
-        os._exit(130)  # at once: XLA may be compiling in a thread
-    except BrokenPipeError:  # as in `python -m initjax.signal | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:  # such as a full disk
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

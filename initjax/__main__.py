@@ -1,0 +1,18 @@
+"""Prints every initializer: python -m initjax"""
+
+import shutil
+
+from initjax import catalog
+from initjax.support import command
+
+
+def main(arguments=None) -> None:
+    """The command."""
+    with command.answers():
+        parser = command.Parser(prog="python -m initjax", description="Prints every initializer.")
+        parser.parse_args(arguments)
+        print(catalog.table(min(shutil.get_terminal_size().columns, 100)))
+
+
+if __name__ == "__main__":
+    command.run(main)

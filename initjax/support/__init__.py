@@ -1,0 +1,1 @@
+"""What the commands and the library stand on and what knows nothing of weights."""

@@ -1,0 +1,131 @@
+"""What every command answers, whatever it does: errors, Ctrl-C, a closed pipe, --help.
+
+A command's `main` raises what went wrong, inside `answers`; run by a shell, it is started by `run`:
+
+    an error of the user or of a file   "error: ..." on stderr, exit 1
+    Ctrl-C                              a line on stderr, exit 130, while importing too
+    a run that saved and stopped        its message on stderr, exit 130
+    a closed pipe, as in `... | head`   nothing, exit 141
+    --help                              exit 0
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from initjax.errors import Interrupted, UserError
+
+_PATIENCE = 2.0  # seconds from Ctrl-C to the end, if something swallows the KeyboardInterrupt
+
+
+def is_starting() -> bool:
+    """Whether `python -m initjax...` is importing this package on its way to a command."""
+    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv[:-1]:
+        return False
+    return sys.orig_argv[sys.orig_argv.index("-m") + 1].partition(".")[0] == "initjax"
+
+
+def start() -> None:
+    """What a command does before it imports JAX."""
+    signal.signal(signal.SIGINT, stop_at_once)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
+
+
+def stop_at_once(*signal_and_frame) -> NoReturn:
+    """Ends the process as Ctrl-C does, without unwinding."""
+    os.write(2, b"Stopped.\n")  # not print: the signal may have come in the middle of one
+    os._exit(130)
+
+
+def run(main: Callable[[], None], resumes: bool = False) -> None:
+    """Runs the command that this process is.
+
+    Args:
+      main: the command; see `answers`.
+      resumes: the same command goes on from what was saved, and messages say so.
+    """
+    _catch_ctrl_c()
+    try:
+        with answers(resumes):
+            main()
+    except KeyboardInterrupt:
+        print(
+            "Stopped; what was saved before is kept." if resumes else "Stopped.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(130)  # at once: XLA may be compiling in a thread
+
+
+@contextlib.contextmanager
+def answers(resumes: bool = False) -> Iterator[None]:
+    """Turns what a command raises into the SystemExit that a shell should see."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here and not at the exit of Python, which would show a traceback
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(f"{stop} Run the same command to go on." if resumes else stop, file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # as in `python launch.py | head`
+        _drop_output()
+        sys.exit(141)
+    except OSError as error:  # such as a full disk
+        _drop_output()
+        kept = "\nWhat was saved before is kept; the same command goes on from it."
+        sys.exit(f"error: {error}{kept if resumes else ''}")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are the user's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}\n`{self.prog} --help` lists what it takes.")
+
+
+def parse_absl_flags(argv: list[str]) -> list[str]:
+    """The flags parser of `absl.app.run`, with errors that are the user's; returns what is left."""
+    from absl import flags
+
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(f"{error}\n`python {argv[0]} --help` lists the flags.") from None
+    except SystemExit:  # 1, where absl has shown the help that it was asked for
+        sys.exit(0)
+
+
+def _catch_ctrl_c() -> None:
+    """Makes Ctrl-C a KeyboardInterrupt, which cleans up; the end comes whatever it meets."""
+    came = threading.Event()
+
+    def end() -> None:
+        came.wait()
+        time.sleep(_PATIENCE)
+        stop_at_once()
+
+    def interrupt(number, frame) -> NoReturn:
+        signal.signal(number, stop_at_once)  # once more: no waiting
+        came.set()
+        raise KeyboardInterrupt
+
+    threading.Thread(target=end, daemon=True).start()
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def _drop_output() -> None:
+    """Has Python's last flush of what cannot be written fail in silence."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
