@@ -1,6 +1,6 @@
 """Every initializer by name: what it draws, where it comes from, when to use it.
 
-`python -m initjax.names` prints the table; docs/initializers.md has it with pictures.
+`python -m initjax` prints the table; docs/initializers.md has it with pictures.
 """
 
 import dataclasses

@@ -1,28 +1,75 @@
-"""On what a result was measured: hardware, versions, date and command."""
+"""By what a result was made: hardware, versions, commit, date and command."""
 
 import datetime
+import functools
+import importlib.metadata
 import os
 import pathlib
 import platform
+import subprocess
 import sys
 
 import jax
-import jaxlib
+
+import initjax
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
 
-def describe_environment() -> dict[str, str]:
-    """Hardware, versions, date and command of this process, as a result carries them."""
+def describe_environment() -> dict[str, str | bool | None]:
+    """Hardware, versions, commit, date and command of this process, as a result carries them.
+
+    None stands for a package that is not installed, and for the commit, and whether its Python
+    files were changed since, of an initjax that runs from no git checkout.
+    """
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": f"{len(jax.devices())} x {device.device_kind}",
         "host": f"{cores} cores of {_cpu_name()}",
         "python": platform.python_version(),
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        **{name: _version(name) for name in _PACKAGES},
+        "initjax": initjax.__version__,
+        **dict(zip(("commit", "dirty"), _commit(), strict=True)),
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python", *_program(), *sys.argv[1:]]),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)  # without importing it
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _commit(
+    folder: pathlib.Path = pathlib.Path(initjax.__file__).parents[1],
+) -> tuple[str | None, bool | None]:
+    """(commit, whether a tracked Python file differs from it) of the checkout in `folder`."""
+    if not (folder / ".git").exists():  # installed; a repository around it would be another one
+        return None, None
+    command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", "*.py"]
+    # Hooks of git set variables that point elsewhere. Without locks: it writes nothing.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        lines = [line.split() for line in done.stdout.splitlines()]
+        (commit,) = (words[2] for words in lines if words[1] == "branch.oid")
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None, None
+    if commit == "(initial)":
+        return None, None
+    return commit, any(words[0] != "#" for words in lines)
 
 
 def _program() -> list[str]:

@@ -4,7 +4,7 @@ fit.json (version 1) is a json object:
 
     version        1
     source         what was read, and its format
-    environment    versions and date; the command
+    environment    hardware, versions, commit, date, and the command
     layers         a list of findings, one a layer, in the order of the checkpoint:
       path, shape, dtype, layout ("flax": kernels are (..., in, out); "torch": (out, in, ...)),
       fan_in, size, zeros, mean, sd, skewness, kurtosis (3 is normal), jarque_bera {statistic, p}

@@ -31,8 +31,9 @@ from jax.flatten_util import ravel_pytree
 from initjax import data
 from initjax.checkpoints import Checkpoints
 from initjax.config import Config
+from initjax.environment import describe_environment
 from initjax.errors import Interrupted, UserError
-from initjax.files import user_path, write_whole
+from initjax.files import strict_json, user_path, write_whole
 from initjax.models import create_model
 from initjax.optimizers import create_optimizer
 from initjax.refine import Refinement
@@ -406,6 +407,9 @@ def _open_workdir(config: Config) -> pathlib.Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not saved.exists():
+            # Not in config.json: the same run may go on elsewhere, or by a later commit.
+            text = strict_json(describe_environment(), indent=2)
+            write_whole(folder / "environment.json", text + "\n")
             write_whole(saved, config.to_json() + "\n")
         old = json.loads(saved.read_text())
         (folder / "metrics.jsonl").open("a").close()
@@ -487,7 +491,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         elif config.refine:
             reporter.say(f"refining the initial weights by {config.refine}")
             state, report = trainer.refine(state)
-            write_whole(folder / "refine.json", report.to_json() + "\n")
+            text = report.to_json(environment=describe_environment())
+            write_whole(folder / "refine.json", text + "\n")
             reporter.say(str(report))
         reporter.resume(int(state.step))
         _train(trainer, state, totals, checkpoints, reporter)

@@ -33,7 +33,7 @@ def test_runs_and_table(study, tmp_path):
     for start in ("N(0, 0.01^2)", "consistency"):
         found = setting.run(start, seed=1)
         found |= {"dataset": "noise", "setting": "batch 32, momentum", "start": start, "seed": 1}
-        runs.append(json.loads(json.dumps(found | {"environment": run.environment()})))
+        runs.append(json.loads(json.dumps(found | {"environment": run.describe_environment()})))
     small, consistent = runs
     assert len(small["loss"]) == run.WINDOWS and small["steps"] == 20
     assert small["gap_after"] is None and consistent["gap_after"] < consistent["gap_before"]

@@ -25,6 +25,11 @@ def loaded(code):
     return set(json.loads(done.stdout))
 
 
+def test_import_asks_git_nothing():
+    """Which commit it is, results say; who only draws weights starts no process."""
+    assert "initjax.environment" not in loaded("import initjax; initjax.get('nspl')")
+
+
 def test_import_loads_nothing_heavy():
     assert loaded("import initjax; initjax.get('nspl')") & HEAVY == set()
 

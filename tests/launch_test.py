@@ -5,6 +5,7 @@ import select
 import signal
 import time
 
+import jax
 import PIL.Image
 import pytest
 from helpers import TIMEOUT, finish, launch, read_rows, start, without_times
@@ -39,10 +40,12 @@ def test_end_to_end(finished):
     assert rows[1]["eval_accuracy"] > 0.8
     assert lines[-1].startswith(f"test accuracy {rows[1]['eval_accuracy']:.4f} (")
     assert str(folder) in lines[-1]
-    for name in ("checkpoints/", "config.json", "curves.png", "metrics.jsonl", "tensorboard/"):
+    files = ("config.json", "curves.png", "environment.json", "metrics.jsonl")
+    for name in ("checkpoints/", *files, "tensorboard/"):
         assert name in lines[-1]
         assert (folder / name).exists()
     assert json.loads((folder / "config.json").read_text())["epochs"] == 2
+    assert json.loads((folder / "environment.json").read_text())["jax"] == jax.__version__
     assert len(list((folder / "tensorboard").iterdir())) == 1
     with PIL.Image.open(folder / "curves.png") as image:
         assert image.format == "PNG"

@@ -76,6 +76,7 @@ def test_training_from_refined_weights(noise, tmp_path, name, capsys):
     config = Config(refine=name, workdir=str(tmp_path / "run"), init="normal", **SMALL)
     training.train_and_evaluate(config)
     report = json.loads((tmp_path / "run" / "refine.json").read_text())
+    assert report["environment"].keys() >= {"commit", "dirty", "jax", "command"}
     assert report["num_calibration"] == 48 and report["num_held_out"] == 16
     assert capsys.readouterr().out.count("held-out samples") == 1
     rows = read_rows(tmp_path / "run")

@@ -527,6 +527,7 @@ def test_overflow_is_valid_json_and_a_picture(tmp_path):
         )
     )
     saved = json.loads((tmp_path / "signal.json").read_text())
+    assert saved["environment"]["initjax"] == saved["initjax"]
     assert "overflow" in saved["signals"]["normal(stddev=1000.0)"]["verdict"]
 
 

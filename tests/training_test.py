@@ -323,11 +323,13 @@ def test_a_corrupt_config_is_told(noise, tmp_path, content):
         train_and_evaluate(dataclasses.replace(SMALL, workdir=str(tmp_path)))
 
 
-def test_a_folder_of_another_run_is_left_alone(noise, tmp_path):
+def test_a_folder_of_another_run_is_left_alone(noise, tmp_path, monkeypatch):
+    """It is found by ~ too, which no shell expands in --workdir=~/run."""
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
     saved = dataclasses.replace(SMALL, seed=5).to_json()
     (tmp_path / "config.json").write_text(saved)
     with pytest.raises(UserError, match="seed: 5 there, 0 now"):
-        train_and_evaluate(dataclasses.replace(SMALL, workdir=str(tmp_path)))
+        train_and_evaluate(dataclasses.replace(SMALL, workdir=f"~/{tmp_path.name}"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 5
 

@@ -117,7 +117,10 @@ def table(rows, runs) -> str:
         )
         + ".",
     ]
-    kinds = list(dict.fromkeys(json.dumps(run["environment"]) for run in runs))
+    kinds = dict.fromkeys(
+        json.dumps({k: v for k, v in run["environment"].items() if k not in ("date", "command")})
+        for run in runs
+    )
     for kind in kinds:
         facts = json.loads(kind)
         lines += ["", ", ".join(f"{name} {value}" for name, value in facts.items()) + "."]

@@ -25,19 +25,17 @@ the source part. The source's own figures are not public.
 
 import functools
 import json
-import os
 import pathlib
-import platform
 import tempfile
 import time
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from initjax import data, refine, training
+from initjax.environment import describe_environment
 from initjax.errors import UserError
 from initjax.files import strict_json, user_path
 from initjax.models import create_model
@@ -176,20 +174,6 @@ class Setting:
         }
 
 
-def environment() -> dict[str, str]:
-    """On what the runs were made."""
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
-    processor = next((x.split(": ")[1] for x in lines if x.startswith("model name")), "")
-    return {
-        "processor": f"{len(os.sched_getaffinity(0))} cores of {processor or platform.machine()}",
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "optax": optax.__version__,
-        "device": jax.devices()[0].device_kind,
-    }
-
-
 def read_runs(path: pathlib.Path) -> list[dict]:
     """The runs done so far; a last line that was cut off is dropped."""
     runs = []
@@ -238,7 +222,7 @@ def main():
                 continue
             _, setting, start, seed = identity
             run = dict(zip(("dataset", "setting", "start", "seed"), identity, strict=True))
-            run |= settings[setting].run(start, seed) | {"environment": environment()}
+            run |= settings[setting].run(start, seed) | {"environment": describe_environment()}
             with file.open("a") as stream:
                 stream.write(strict_json(run) + "\n")
             print(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from initjax.files import strict_json
 
@@ -96,6 +97,6 @@ class Report:
             lines.append("  ".join([f"{layer.path:{width}}", *cells]))
         return "\n".join(lines)
 
-    def to_json(self) -> str:
-        """All of it; numbers that are not finite become null."""
-        return strict_json(dataclasses.asdict(self) | {"worse": self.worse}, indent=1)
+    def to_json(self, **more: Any) -> str:
+        """All of it and what else a file should hold; numbers that are not finite become null."""
+        return strict_json(dataclasses.asdict(self) | {"worse": self.worse} | more, indent=1)

@@ -10,6 +10,7 @@ import jax
 
 import initjax
 from initjax import plotting
+from initjax.environment import describe_environment
 from initjax.errors import UserError
 from initjax.files import strict_json, write_whole
 from initjax.signal import FLAT, Layer, Signal, advise
@@ -155,6 +156,7 @@ def to_json(signals: Mapping[str, Signal], command: Mapping[str, Any]) -> dict[s
     """The content of signal.json.
 
         {"version": 1, "initjax": "...", "jax": "...", "device": "...",
+         "environment": {see `describe_environment`},
          "command": {flag: value},
          "flat_below": 0.05,                    share of the steepest slope, see `Layer`
          "histogram": {"bins": 80, "reach": 4.0},   in root mean squares of z
@@ -172,6 +174,7 @@ def to_json(signals: Mapping[str, Signal], command: Mapping[str, Any]) -> dict[s
         "initjax": initjax.__version__,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
+        "environment": describe_environment(),
         "command": dict(command),
         "flat_below": FLAT,
         "histogram": {"bins": BINS, "reach": REACH},
