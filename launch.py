@@ -4,7 +4,7 @@
     python launch.py --init='nspl(alpha=1.5, ratio=30)' --model=lenet --dataset=mnist --download
     python launch.py --init=orthogonal --refine=lsuv --model=convnet
 
-Flags map one to one to `initjax.config.Config`; `python launch.py --help` lists them.
+Flags map one to one to `initjax.training.Config`; `python launch.py --help` lists them.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own l
 
 from absl import app, flags, logging
 
-from initjax.config import Config
-from initjax.errors import UserError
 from initjax.support import command
+from initjax.support.errors import UserError
+from initjax.training import Config
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from initjax.environment import describe_environment
-from initjax.files import strict_json, write_whole
+from initjax.support.environment import describe_environment
+from initjax.support.files import strict_json, write_whole
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

@@ -11,7 +11,7 @@ import warnings
 import common
 import numpy as np
 
-from initjax import fitting
+from initjax.fit import likelihood
 
 
 def truncated(alpha, ratio):
@@ -51,7 +51,7 @@ def coverage(law, draw, truth, size, replications, seed=0):
     name = "df" if law == "student_t" else "alpha"
     held = 0
     for _ in range(replications):
-        low, high = fitting.fit(draw(rng, size), law).intervals[name]
+        low, high = likelihood.fit(draw(rng, size), law).intervals[name]
         held += low <= truth <= high
     return held / replications
 
@@ -80,7 +80,7 @@ def main():
     for label, law, draw, truth in CASES:
         share = coverage(law, draw, truth, args.size, args.replications)
         name = "df" if law == "student_t" else "alpha"
-        ours = fitting.fit(draw(np.random.default_rng(0), args.size), law)
+        ours = likelihood.fit(draw(np.random.default_rng(0), args.size), law)
         theirs = peer(draw, args.size) if law == "truncated_power_law" else None
         estimate, error = ours.parameters[name], ours.standard_errors[name]
         rows.append(

@@ -16,7 +16,8 @@ import warnings
 import common
 import numpy as np
 
-from initjax import fitting, tails
+from initjax.distributions import laws
+from initjax.fit import histograms, likelihood, tails
 
 
 def seconds_of(function, repeats):
@@ -79,7 +80,7 @@ def our_xmin(x):
 
 
 def our_cutoff(x):
-    return fitting.fit(x, "cutoff_power_law").parameters
+    return likelihood.fit(x, "cutoff_power_law").parameters
 
 
 def side_by_side(label, ours, peers, sample, repeats):
@@ -127,8 +128,8 @@ def whole_network(size, repeats):
         weights[start : start + channel] *= 0.05 * rng.lognormal(0, 0.4)
 
     def fit_all(values):
-        counted = fitting.histogram(values)
-        fits = fitting.compare(counted)
+        counted = histograms.histogram(values)
+        fits = likelihood.compare(counted)
         return {"laws": len(fits), "alpha": tails.fit_tail(counted).alpha}
 
     fit_all(weights[:100_000])  # imports, threads
@@ -136,7 +137,7 @@ def whole_network(size, repeats):
     result, times = seconds_of(lambda: fit_all(weights), repeats)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return {
-        "task": f"{len(fitting.LAWS)} laws and the tail of {size:,} weights",
+        "task": f"{len(laws.LAWS)} laws and the tail of {size:,} weights",
         "by": "initjax",
         "seconds": times,
         "found": _floats(result),

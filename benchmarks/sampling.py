@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax import distributions, tabulated
+from initjax import distributions
 
-EMPIRICAL = tabulated.Empirical.fit(np.random.default_rng(0).standard_t(5, 100_000))
+EMPIRICAL = distributions.Empirical.fit(np.random.default_rng(0).standard_t(5, 100_000))
 LAWS = {
     "Normal": distributions.Normal(),
     "TruncatedNormal": distributions.TruncatedNormal(),
@@ -24,9 +24,9 @@ LAWS = {
     "Laplace": distributions.Laplace(),
     "SymmetricPowerLaw (nspl)": distributions.SymmetricPowerLaw(),
     "SymmetricPowerLaw(1.5, 30)": distributions.SymmetricPowerLaw(1.5, 30.0),
-    "StudentT": tabulated.StudentT(),
-    "GeneralizedNormal": tabulated.GeneralizedNormal(),
-    "CutoffPowerLaw": tabulated.CutoffPowerLaw(),
+    "StudentT": distributions.StudentT(),
+    "GeneralizedNormal": distributions.GeneralizedNormal(),
+    "CutoffPowerLaw": distributions.CutoffPowerLaw(),
     "Empirical": EMPIRICAL,
 }
 

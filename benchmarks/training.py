@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from initjax import data, training
-from initjax.config import Config
+from initjax.training import Config
 
 
 def random_dataset(shape, num_classes=10):

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 import initjax
-from initjax import catalog
-from initjax.files import write_whole
-from initjax.plotting import plot_law
+from initjax.initializers.catalog import ENTRIES, kurtosis, page
+from initjax.initializers.pictures import plot_law
+from initjax.support.files import write_whole
 
 DOCS = pathlib.Path(__file__).parent
 
@@ -16,12 +16,12 @@ DOCS = pathlib.Path(__file__).parent
 def main() -> None:
     """Draws a picture of every name that has a density, and writes the page."""
     (DOCS / "images").mkdir(exist_ok=True)
-    for entry in catalog.ENTRIES:
+    for entry in ENTRIES:
         name = entry.names[0]
-        if catalog.kurtosis(name) is not None:
+        if kurtosis(name) is not None:
             w = np.asarray(initjax.get(name)(jax.random.key(0), (1024, 1024)))
             plot_law(w, DOCS / "images" / f"{name}.png", name)
-    write_whole(DOCS / "initializers.md", catalog.page())
+    write_whole(DOCS / "initializers.md", page())
 
 
 if __name__ == "__main__":

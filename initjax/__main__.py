@@ -2,7 +2,7 @@
 
 import shutil
 
-from initjax import catalog
+from initjax.initializers.catalog import table
 from initjax.support import command
 
 
@@ -11,7 +11,7 @@ def main(arguments=None) -> None:
     with command.answers():
         parser = command.Parser(prog="python -m initjax", description="Prints every initializer.")
         parser.parse_args(arguments)
-        print(catalog.table(min(shutil.get_terminal_size().columns, 100)))
+        print(table(min(shutil.get_terminal_size().columns, 100)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ if __name__ == "__main__":
 
     command.run(main)
 else:
-    from initjax import registry
+    from initjax import initializers
 
     # Imported, a submodule would take the place of the function initjax.names.
-    sys.modules[__name__] = registry.names
+    sys.modules[__name__] = initializers.names

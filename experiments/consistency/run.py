@@ -34,12 +34,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from initjax import data, refine, training
-from initjax.environment import describe_environment
-from initjax.errors import UserError
-from initjax.files import strict_json, user_path
+from initjax import data, refine
 from initjax.models import create_model
 from initjax.support import command
+from initjax.support.environment import describe_environment
+from initjax.support.errors import UserError
+from initjax.support.files import strict_json, user_path
+from initjax.training.step import AXIS, TrainState, eval_step, train_step
 
 HERE = pathlib.Path(__file__).parent
 STARTS = {  # initializer and refinement
@@ -80,17 +81,15 @@ class Setting:
         self.optimizer = OPTIMIZERS[optimizer](self.learning_rate)
         self.model = self.create_model("zeros")
         map_one = functools.partial(
-            jax.pmap, axis_name=training.AXIS, out_axes=None, devices=jax.local_devices()[:1]
+            jax.pmap, axis_name=AXIS, out_axes=None, devices=jax.local_devices()[:1]
         )
-        step = functools.partial(training.train_step, model=self.model, optimizer=self.optimizer)
+        step = functools.partial(train_step, model=self.model, optimizer=self.optimizer)
         self.step = map_one(step, in_axes=(None, 0, None))
-        self.eval_step = map_one(
-            functools.partial(training.eval_step, model=self.model), in_axes=(None, 0)
-        )
+        self.eval_step = map_one(functools.partial(eval_step, model=self.model), in_axes=(None, 0))
         self.network = refine.Network(self.model.clone(axis_name=None), jax.random.key(0))
         self.probe = self.images(dataset.test_images[:256])
 
-    def create_model(self, init: str, axis_name: str | None = training.AXIS):
+    def create_model(self, init: str, axis_name: str | None = AXIS):
         return create_model(
             self.spec,
             num_classes=self.dataset.num_classes,
@@ -112,7 +111,7 @@ class Setting:
                 refinement, model, params, self.images(calibration), jax.random.key(0)
             )
         stats = variables.get("batch_stats", {})
-        state = training.TrainState(jnp.int32(0), params, stats, self.optimizer.init(params))
+        state = TrainState(jnp.int32(0), params, stats, self.optimizer.init(params))
         return state, report
 
     def statistics(self, state) -> dict[str, dict[str, float]]:

@@ -27,11 +27,12 @@ from collections import Counter
 
 import numpy as np
 
-from initjax import fit, report, weights
-from initjax.errors import UserError
-from initjax.files import strict_json, user_path, write_whole
-from initjax.plotting import fits as pictures
+from initjax import weights
+from initjax.fit import pictures as pictures, report
+from initjax.fit.checkpoint import analyze_checkpoint
 from initjax.support import command
+from initjax.support.errors import UserError
+from initjax.support.files import strict_json, user_path, write_whole
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGED = {
@@ -148,7 +149,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     lines = []
     for name, source in sources.items():
-        found = fit.analyze_checkpoint(
+        found = analyze_checkpoint(
             weights.read(source), bootstraps=args.bootstraps, progress=sys.stderr.isatty()
         )
         found["source"]["path"] = name

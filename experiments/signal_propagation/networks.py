@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from initjax import registry
-from initjax.activations import get_activation
-from initjax.gains import expectation, second_moment
-from initjax.meanfield import predict_residual_variance
+from initjax import initializers
+from initjax.theory.activations import get_activation
+from initjax.theory.fixed_points import predict_residual_variance
+from initjax.theory.gaussian import expectation, second_moment
 
 STATISTICS = ("variance", "output_mean", "output_variance")
 
@@ -55,7 +55,7 @@ def measure_plain(network: Plain, num_seeds: int, num_inputs: int, seed: int = 0
 
 @functools.cache
 def _plain_program(network, num_inputs):
-    init = registry.get(WEIGHTS[network.weights][0])
+    init = initializers.get(WEIGHTS[network.weights][0])
     activation = get_activation(network.activation)
 
     def layer(x_and_log, key, width):

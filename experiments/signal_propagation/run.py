@@ -22,9 +22,9 @@ import time
 import networks
 from networks import Plain, Residual
 
-from initjax.environment import describe_environment
-from initjax.files import strict_json, write_whole
-from initjax.plotting import plot_propagation
+from initjax.signal.pictures import plot_propagation
+from initjax.support.environment import describe_environment
+from initjax.support.files import strict_json, write_whole
 
 HERE = pathlib.Path(__file__).resolve().parent
 WIDTH, SEEDS, INPUTS = 512, 50, 256

@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from initjax import registry
-from initjax.activations import get_activation
-from initjax.errors import UserError
+from initjax.initializers.catalog import get
+from initjax.support.errors import UserError
+from initjax.theory.activations import get_activation
 
 Init = str | Callable
 
@@ -51,8 +51,8 @@ class ImageClassifier(nn.Module):
         return nn.Conv(
             features,
             (size, size),
-            kernel_init=registry.get(self.kernel_init),
-            bias_init=registry.get(self.bias_init),
+            kernel_init=get(self.kernel_init),
+            bias_init=get(self.bias_init),
             dtype=self.dtype,
             **kwargs,
         )
@@ -62,8 +62,8 @@ class ImageClassifier(nn.Module):
         kernel_init = self.kernel_init if self.dense_init is None else self.dense_init
         return nn.Dense(
             features,
-            kernel_init=registry.get(kernel_init),
-            bias_init=registry.get(self.bias_init),
+            kernel_init=get(kernel_init),
+            bias_init=get(self.bias_init),
             dtype=self.dtype,
         )
 

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from initjax.errors import UserError
 from initjax.models.base import ImageClassifier
+from initjax.support.errors import UserError
 
 
 def max_pool_2x2(x):

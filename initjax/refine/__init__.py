@@ -8,22 +8,40 @@ An initializer knows only a shape. A refinement takes parameters from any initia
 `names()` lists them. What is measured is measured on held-out data, before and after.
 """
 
-from initjax.refine.autoinit import autoinit as autoinit
-from initjax.refine.consistency import consistency as consistency
-from initjax.refine.lsuv import krahenbuhl as krahenbuhl, lsuv as lsuv
-from initjax.refine.methods import check as check, names as names, refine as refine
-from initjax.refine.network import Network as Network
-from initjax.refine.optimized import (
-    gradient_quotient as gradient_quotient,
+from initjax.refine.autoinit import (
+    autoinit as autoinit,
+)
+from initjax.refine.consistency import (
+    consistency as consistency,
+)
+from initjax.refine.gradinit import (
     gradinit as gradinit,
+)
+from initjax.refine.krahenbuhl import (
+    krahenbuhl as krahenbuhl,
+)
+from initjax.refine.lsuv import (
+    lsuv as lsuv,
+)
+from initjax.refine.metainit import (
+    gradient_quotient as gradient_quotient,
     metainit as metainit,
+)
+from initjax.refine.methods import (
+    check as check,
+    names as names,
+    refine as refine,
+)
+from initjax.refine.network import (
+    Network as Network,
 )
 from initjax.refine.reports import (
     LayerReport as LayerReport,
     Report as Report,
+)
+from initjax.refine.statistics import (
     Statistics as Statistics,
 )
-from initjax.refine.run import Refinement as Refinement
 from initjax.refine.targets import (
     Gaussian as Gaussian,
     MeanField as MeanField,

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from initjax.errors import UserError
-from initjax.refine import network as networks, propagation
-from initjax.refine.lsuv import variance_report
+from initjax.network.paths import get_layer, path_name, set_layer
+from initjax.refine import propagation
+from initjax.refine.calibration import inputs_of, split_batch
 from initjax.refine.network import Network
-from initjax.refine.reports import Report
-from initjax.rules import path_name
+from initjax.refine.propagation import Kernel
+from initjax.refine.reports import Report, dead_layers, variance_report
+from initjax.support.errors import UserError
 
 
 def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
@@ -53,17 +54,17 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
     >>> round(float(params["Dense_1"]["kernel"].var()) * 64, 2)  # after ReLU
     2.0
     """
-    calibration, held_out = map(networks.inputs_of, networks.split_batch(batch, held_out))
+    calibration, held_out = map(inputs_of, split_batch(batch, held_out))
     network = Network(model, key)
     wide = calibration.astype(jnp.promote_types(calibration.dtype, jnp.float32))
     scales, rms = _scales(network, params, calibration, float(wide.mean()), float(wide.var()))
     changes = {path: (scale / rms[path], 0.0) for path, scale in scales.items() if rms[path] > 0}
     refined = params
     for path, (scale, _) in changes.items():
-        layer = networks.get_layer(refined, path)
+        layer = get_layer(refined, path)
         kernel = (layer["kernel"] * scale).astype(layer["kernel"].dtype)
-        refined = networks.set_layer(refined, path, {**layer, "kernel": kernel})
-    notes = networks.dead_layers(network.statistics(params, calibration))
+        refined = set_layer(refined, path, {**layer, "kernel": kernel})
+    notes = dead_layers(network.statistics(params, calibration))
     return refined, variance_report(
         "autoinit", network, params, refined, calibration, held_out, notes
     )
@@ -77,7 +78,7 @@ def _scales(network, params, inputs, mean, variance):
         name = path_name(path)
         if name.split("/")[-1] == "kernel" and leaf.ndim >= 2:
             layer = name.rpartition("/")[0]
-            known[name] = propagation.Kernel(layer)
+            known[name] = Kernel(layer)
             rms[layer] = math.sqrt(float(jnp.mean(jnp.square(leaf.astype(jnp.float32)))))
         else:
             known[name] = leaf

@@ -12,13 +12,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from initjax.arguments import count, one_of
-from initjax.errors import UserError
-from initjax.refine import network as networks
+from initjax.network.paths import change_layers, get_layer
+from initjax.refine.calibration import inputs_of, split_batch
+from initjax.refine.descent import only_if_finite
 from initjax.refine.divergences import DIVERGENCES, SOLVERS, Law
-from initjax.refine.network import Network, rows
-from initjax.refine.reports import Report
+from initjax.refine.network import Network
+from initjax.refine.reports import Report, dead_layers, layer_reports, without_bias
+from initjax.refine.statistics import as_statistics, moments, rows
+from initjax.refine.sweep import sweep
 from initjax.refine.targets import Gaussian, Target
+from initjax.support.arguments import count, one_of
+from initjax.support.errors import UserError
 
 MODES = ("sequential", "joint")
 
@@ -101,14 +105,14 @@ def consistency(
     if not hasattr(target, "laws"):
         raise UserError(f"target={target!r} is not a Gaussian, MeanField, Reference or Saved.")
     batch_size = count(batch_size, "batch_size")
-    calibration, held_out = map(networks.inputs_of, networks.split_batch(batch, held_out))
+    calibration, held_out = map(inputs_of, split_batch(batch, held_out))
     network = Network(model, key)
     distance = DIVERGENCES[divergence]
     shapes = network.shapes(params, calibration)
     laws, held_laws = (_laws(target, network, shapes, x) for x in (calibration, held_out))
 
-    notes = list(networks.dead_layers(network.statistics(params, calibration)))
-    notes += networks.without_bias(params, shapes)
+    notes = list(dead_layers(network.statistics(params, calibration)))
+    notes += without_bias(params, shapes)
     if mode == "sequential":
         refined = _sequential(network, params, calibration, laws, SOLVERS[divergence])
     else:
@@ -120,12 +124,12 @@ def consistency(
 
     measure = network.each_layer(
         lambda path, z: (
-            networks.moments(z),
+            moments(z),
             distance(z, held_laws[path], jax.random.fold_in(key, 1)),
         )
     )
     before, after = measure(params, held_out), measure(refined, held_out)
-    statistics = [networks.as_statistics({p: x[0] for p, x in m.items()}) for m in (before, after)]
+    statistics = [as_statistics({p: x[0] for p, x in m.items()}) for m in (before, after)]
     parts = [{path: float(x[1]) for path, x in m.items()} for m in (before, after)]
     report = Report(
         method=f"consistency ({mode}, {divergence})",
@@ -134,7 +138,7 @@ def consistency(
         after=sum(parts[1].values()) / len(shapes),
         num_calibration=len(calibration),
         num_held_out=len(held_out),
-        layers=networks.layer_reports(*statistics, *parts),
+        layers=layer_reports(*statistics, *parts),
         notes=tuple(notes),
     )
     return refined, report
@@ -154,19 +158,19 @@ def _sequential(network, params, inputs, laws, solver):
     def solve(path, z, layer):
         return *solver(z, laws[path], "bias" in layer), None
 
-    return networks.sweep(network, params, inputs, solve)[0]
+    return sweep(network, params, inputs, solve)[0]
 
 
 def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
     """One epoch over (log s, t); dead layers are left as they are."""
-    optimizer = networks.only_if_finite(optax.adam(0.1) if optimizer is None else optimizer)
+    optimizer = only_if_finite(optax.adam(0.1) if optimizer is None else optimizer)
     dead = {path: z.dead for path, z in network.statistics(params, inputs).items()}
     changes = {
         path: {"log_scale": jnp.zeros_like(laws[path].mean)}
         | ({"shift": jnp.zeros_like(laws[path].mean)} if has_bias else {})
         for path in laws
         if not dead[path]
-        for has_bias in ["bias" in networks.get_layer(params, path)]
+        for has_bias in ["bias" in get_layer(params, path)]
     }
     if not changes:
         return params
@@ -199,7 +203,7 @@ def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
     for i in range(len(inputs) // batch_size):
         part = inputs[order[i * batch_size : (i + 1) * batch_size]]
         changes, state = step(changes, state, part, jax.random.fold_in(key_target, i))
-    return networks.change_layers(
+    return change_layers(
         params, {path: _scale_and_shift(change) for path, change in changes.items()}
     )
 

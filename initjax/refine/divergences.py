@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
-from initjax.refine.network import channel_moments
+from initjax.refine.statistics import channel_moments
 
 # Of more rows than these, so many are drawn: sorting, and distances of all pairs, cost more.
 _SORTED_ROWS = 8192

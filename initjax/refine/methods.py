@@ -6,13 +6,15 @@ from typing import Any
 import jax
 import optax
 
-from initjax import registry
 from initjax.refine.autoinit import autoinit
 from initjax.refine.consistency import consistency
-from initjax.refine.lsuv import krahenbuhl, lsuv
-from initjax.refine.optimized import gradinit, metainit
+from initjax.refine.gradinit import gradinit
+from initjax.refine.krahenbuhl import krahenbuhl
+from initjax.refine.lsuv import lsuv
+from initjax.refine.metainit import metainit
 from initjax.refine.reports import Report
 from initjax.refine.targets import TARGETS
+from initjax.support.naming import call_by_name
 
 _METHODS = {
     "autoinit": autoinit,
@@ -53,7 +55,7 @@ _SETTINGS = {name: _with_settings(method) for name, method in _METHODS.items()}
 
 def check(name: str) -> None:
     """Raises a UserError where `name` is no method with arguments that it takes."""
-    registry.call_by_name(name, _SETTINGS, "refinement", _NESTED)
+    call_by_name(name, _SETTINGS, "refinement", _NESTED)
 
 
 def refine(name: str, model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
@@ -83,5 +85,5 @@ def refine(name: str, model, params, batch, key: jax.Array, *, held_out=None) ->
     >>> report.method
     'lsuv'
     """
-    method, arguments = registry.call_by_name(name, _SETTINGS, "refinement", _NESTED)
+    method, arguments = call_by_name(name, _SETTINGS, "refinement", _NESTED)
     return method(model, params, batch, key, held_out=held_out, **arguments)

@@ -15,8 +15,9 @@ import jax
 import jax.extend as jex
 import numpy as np
 
-from initjax import gains
-from initjax.errors import UserError
+from initjax.support.errors import UserError
+from initjax.theory import gaussian
+from initjax.theory.gaussian import panels
 
 _ELEMENTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp cos cosh div eq
@@ -68,7 +69,7 @@ def normal(mean: float, variance: float) -> Signal | np.ndarray:
     std = math.sqrt(max(variance, 0.0))
     if std <= 1e-12 * abs(mean) or std == 0:
         return np.float64(mean)
-    z, weights = (part.ravel() for part in gains.nodes(gains.panels(mean, std)))
+    z, weights = (part.ravel() for part in gaussian.nodes(panels(mean, std)))
     return Signal(mean + std * z, weights)
 
 

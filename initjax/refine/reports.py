@@ -2,33 +2,15 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from initjax.files import strict_json
+import numpy as np
 
-
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """A layer's pre-activations z over a batch: rows are samples (and pixels), columns channels.
-
-    Attributes:
-      mean: the mean of all values.
-      variance: the variance of all values.
-      total_variance: the trace of the channels' covariance, the sum of the channels' variances.
-      dead_channels: channels that are constant over the batch; no scale gives them a variance.
-      num_channels: all channels.
-    """
-
-    mean: float
-    variance: float
-    total_variance: float
-    dead_channels: int
-    num_channels: int
-
-    @property
-    def dead(self) -> bool:
-        """Whether every channel is constant."""
-        return self.dead_channels == self.num_channels
+from initjax.network.paths import get_layer
+from initjax.refine.calibration import inputs_of
+from initjax.refine.statistics import Statistics
+from initjax.support.files import strict_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +82,87 @@ class Report:
     def to_json(self, **more: Any) -> str:
         """All of it and what else a file should hold; numbers that are not finite become null."""
         return strict_json(dataclasses.asdict(self) | {"worse": self.worse} | more, indent=1)
+
+
+def unit_variance_gap(statistics) -> float:
+    """mean_l |Var(z_l) - 1|, the variance being that of all of a layer's values."""
+    return float(np.mean([abs(layer.variance - 1) for layer in statistics.values()]))
+
+
+def variance_report(method, network, params, refined, calibration, held_out, notes) -> Report:
+    """The report of a method that wants pre-activations of unit variance."""
+    before, after = (network.statistics(p, held_out) for p in (params, refined))
+    return Report(
+        method=method,
+        objective="mean |variance - 1| of the layers",
+        before=unit_variance_gap(before),
+        after=unit_variance_gap(after),
+        num_calibration=len(calibration),
+        num_held_out=len(held_out),
+        layers=layer_reports(
+            before,
+            after,
+            {path: abs(layer.variance - 1) for path, layer in before.items()},
+            {path: abs(layer.variance - 1) for path, layer in after.items()},
+        ),
+        notes=tuple(notes),
+    )
+
+
+def dead_layers(statistics: Mapping[str, Statistics]) -> tuple[str, ...]:
+    """Notes that name the layers that are constant, and those with some constant channels."""
+    notes = []
+    dead = [path for path, layer in statistics.items() if layer.dead]
+    if dead:
+        notes.append(
+            f"{len(dead)} of {len(statistics)} layers are dead (constant, no scale gives them a"
+            f" variance) and were skipped: {', '.join(dead)}"
+        )
+    partly = {
+        path: f"{path} ({layer.dead_channels} of {layer.num_channels})"
+        for path, layer in statistics.items()
+        if layer.dead_channels and not layer.dead
+    }
+    if partly:
+        notes.append(f"dead channels were not rescaled: {', '.join(partly.values())}")
+    return tuple(notes)
+
+
+def without_bias(params, paths) -> tuple[str, ...]:
+    """A note that names the layers whose mean cannot be set."""
+    found = [path for path in paths if "bias" not in get_layer(params, path)]
+    if not found:
+        return ()
+    shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+    return (f"{len(found)} layers have no bias, so that their means cannot be set: {shown}",)
+
+
+def layer_reports(before, after, parts_before=None, parts_after=None) -> tuple[LayerReport, ...]:
+    """One `LayerReport` a layer from its statistics, and its parts of the objective if any."""
+    parts = [
+        {path: float(x) for path, x in (parts or {}).items()}
+        for parts in (parts_before, parts_after)
+    ]
+    return tuple(
+        LayerReport(path, before[path], after[path], *(part.get(path) for part in parts))
+        for path in before
+    )
+
+
+def scalar_report(network, method, objective, params, batches, values, notes=()) -> Report:
+    """The `Report` of a method whose objective is one number.
+
+    Each pair is (before, after), but `batches` is (calibration, held-out).
+    """
+    calibration, held_out = map(inputs_of, batches)
+    statistics = [network.statistics(p, held_out) for p in params]
+    return Report(
+        method=method,
+        objective=objective,
+        before=float(values[0]),
+        after=float(values[1]),
+        num_calibration=len(calibration),
+        num_held_out=len(held_out),
+        layers=layer_reports(*statistics),
+        notes=tuple(notes),
+    )

@@ -16,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax import gains, meanfield
-from initjax.arguments import finite, not_negative, positive
-from initjax.errors import UserError
-from initjax.files import strict_json, write_whole
+from initjax.initializers.edge_of_chaos import edge_of_chaos
 from initjax.refine.divergences import Law, midpoints
-from initjax.refine.network import Network, channel_moments
+from initjax.refine.network import Network
+from initjax.refine.statistics import channel_moments
+from initjax.support.arguments import finite, not_negative, positive
+from initjax.support.errors import UserError
+from initjax.support.files import strict_json, write_whole
+from initjax.theory.gaussian import second_moment
 
 SCHEMA_VERSION = 1
 NUM_QUANTILES = 129
@@ -66,7 +68,7 @@ class MeanField:
         """As `Gaussian.laws`."""
         weight_variance, bias_variance = self.weight_variance, self.bias_variance
         if weight_variance is None:
-            point = meanfield.edge_of_chaos(self.activation, bias_variance=bias_variance)
+            point = edge_of_chaos(self.activation, bias_variance=bias_variance)
             weight_variance, bias_variance = point.weight_variance, point.bias_variance
         weight_variance = positive(weight_variance, "weight_variance")
         bias_variance = not_negative(bias_variance or 0.0, "bias_variance")
@@ -75,7 +77,7 @@ class MeanField:
         for path, z in shapes.items():
             variance = weight_variance * moment + bias_variance
             laws[path] = _normal(z, 0.0, positive(variance, f"the mean-field variance of {path}"))
-            moment = gains.second_moment(self.activation, variance)
+            moment = second_moment(self.activation, variance)
         return laws
 
 

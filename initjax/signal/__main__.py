@@ -1,6 +1,6 @@
 """Prints what a network does to a signal before training.
 
-    python -m initjax.signal --model="mlp(depth=50)" --activation=tanh \\
+    python -m initjax.signal --model="mlp(depth=50)" --activation=tanh \
         --init=he_normal,xavier_normal,lecun_normal,nspl
     python -m initjax.signal --model=resnet20 --dataset=cifar10 --data_dir=DIR --out=signal
 
@@ -17,14 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax import data, registry
-from initjax.arguments import count
-from initjax.errors import UserError
-from initjax.files import user_path
-from initjax.models import create_model, model_names
-from initjax.rules import reinitialize
-from initjax.signal import Signal, measure, report
+from initjax.data.augmentation import normalize
+from initjax.data.load import load
+from initjax.initializers.catalog import get
+from initjax.models.catalog import create_model, model_names
+from initjax.network.rules import reinitialize
+from initjax.signal import report
+from initjax.signal.layers import Signal
+from initjax.signal.measure import measure
 from initjax.support import command as commands
+from initjax.support.arguments import count
+from initjax.support.errors import UserError
+from initjax.support.files import user_path
 
 _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
 
@@ -81,8 +85,8 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed} must be in [0, 2^32).")
     count(flags.batch_size, "--batch_size", 2)
-    initializers = {name: _named("init", registry.get, name) for name in names}
-    registry.get(flags.bias_init)
+    initializers = {name: _named("init", get, name) for name in names}
+    get(flags.bias_init)
     folder = _folder(flags.out)
     # Not threefry: its programs take twice as long to compile, and each is used a few times.
     weights_key, cotangent_key = jax.random.split(jax.random.key(flags.seed, impl="rbg"))
@@ -142,12 +146,12 @@ def _folder(text) -> pathlib.Path | None:
 def _inputs(flags):
     """(inputs, number of classes, what they are)."""
     if flags.dataset:
-        dataset = data.load(flags.dataset, flags.data_dir)
+        dataset = load(flags.dataset, flags.data_dir)
         # Not the first ones: some sets are sorted by class.
         rng = np.random.default_rng(flags.seed)
         chosen = rng.permutation(len(dataset.train_images))[: flags.batch_size]
         images = jnp.asarray(dataset.train_images[np.sort(chosen)])
-        x = data.normalize(images, dataset.mean, dataset.std)
+        x = normalize(images, dataset.mean, dataset.std)
         return x, dataset.num_classes, f"{len(x)} training images of {flags.dataset}"
     try:
         shape = tuple(count(int(n), "--input_shape") for n in flags.input_shape.split(","))

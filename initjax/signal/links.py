@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from initjax.activations import activation_names, get_activation
+from initjax.theory.activations import activation_names, get_activation
 
 # How many layers back an input, or the beginning of a residual branch, is looked for.
 _REACH = 8

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from initjax.signal.links import Link
-from initjax.signal.moments import Moments, moments, pair_moment
+from initjax.theory.moments import Moments, moments, pair_moment
 
 # Examples whose second moments are followed position by position through convolutions.
 _MAP_EXAMPLES = 8

@@ -9,13 +9,14 @@ from typing import Any
 import jax
 
 import initjax
-from initjax import plotting
-from initjax.environment import describe_environment
-from initjax.errors import UserError
-from initjax.files import strict_json, write_whole
-from initjax.signal import FLAT, Layer, Signal, advise
-from initjax.signal.measurement import BINS, REACH
+from initjax.signal import pictures
+from initjax.signal.layers import Layer, Signal
+from initjax.signal.measure import advise
+from initjax.signal.program import BINS, FLAT, REACH
 from initjax.signal.verdict import describe_factor
+from initjax.support.environment import describe_environment
+from initjax.support.errors import UserError
+from initjax.support.files import strict_json, write_whole
 
 VERSION = 1
 _MOST_ROWS = 16
@@ -207,7 +208,7 @@ def save(
     """Writes signal.json and the pictures; returns their names."""
     write_whole(folder / "signal.json", strict_json(to_json(signals, command), indent=1) + "\n")
     title = f"{command.get('model', '')}, {command.get('activation', '')}".strip(", ")
-    plotting.plot_variance(signals, folder / "variance.png", title)
-    plotting.plot_gradients(signals, folder / "gradients.png", title)
-    plotting.plot_histograms(signals, folder / "histograms.png", title, REACH)
+    pictures.plot_variance(signals, folder / "variance.png", title)
+    pictures.plot_gradients(signals, folder / "gradients.png", title)
+    pictures.plot_histograms(signals, folder / "histograms.png", title, REACH)
     return ["signal.json", "variance.png", "gradients.png", "histograms.png"]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from initjax.errors import Interrupted, UserError
+from initjax.support.errors import Interrupted, UserError
 
 _PATIENCE = 2.0  # seconds from Ctrl-C to the end, if something swallows the KeyboardInterrupt
 

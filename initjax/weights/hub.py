@@ -5,8 +5,8 @@ import re
 import urllib.error
 from collections.abc import Callable
 
-from initjax.downloads import NetworkError, cache_folder, fetch, open_url
-from initjax.errors import UserError
+from initjax.support.errors import UserError
+from initjax.support.fetch import NetworkError, cache_folder, fetch, open_url
 
 _TORCHVISION_URL = "https://download.pytorch.org/models/"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from initjax.errors import UserError
+from initjax.support.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
     Paths,

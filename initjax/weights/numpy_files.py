@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from initjax.errors import UserError
+from initjax.support.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
     Tensor,

@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from initjax.errors import UserError
+from initjax.support.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
     Tensor,

@@ -8,9 +8,10 @@ import pathlib
 import zipfile
 from collections.abc import Callable
 
-from initjax.errors import UserError
-from initjax.files import user_path
+from initjax.support.errors import UserError
+from initjax.support.files import user_path
 from initjax.weights import hub
+from initjax.weights.hub import TORCHVISION_FILES, WEIGHT_FILES
 from initjax.weights.msgpack_files import is_msgpack, read_msgpack
 from initjax.weights.numpy_files import read_npy, read_npz
 from initjax.weights.orbax_files import find_orbax, read_orbax
@@ -115,7 +116,7 @@ def _read_zip(file: pathlib.Path) -> Checkpoint:
 def _read_folder(folder: pathlib.Path) -> Checkpoint:
     if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
         return _read_workdir(folder)
-    for filename in hub.WEIGHT_FILES:
+    for filename in WEIGHT_FILES:
         if (folder / filename).is_file():
             return _read_shards(filename, lambda name: folder / name)
     if found := find_orbax(folder):
@@ -156,12 +157,12 @@ def _read_workdir(folder: pathlib.Path) -> Checkpoint:
 
 def _read_name(source: str) -> Checkpoint:
     """Downloads what has a name."""
-    if source in hub.TORCHVISION_FILES:
+    if source in TORCHVISION_FILES:
         return _read_file(hub.fetch_torchvision(source))
     folder = os.path.dirname(source)
     if hub.is_repository(source) and not os.path.isdir(folder):
         return _read_shards(*hub.fetch_repository(source))
-    close = difflib.get_close_matches(source, hub.TORCHVISION_FILES, n=3)
+    close = difflib.get_close_matches(source, TORCHVISION_FILES, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {_READABLE}."
     raise UserError(f"{source} does not exist.\n{hint}")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import ml_dtypes
 import numpy as np
 
-from initjax.errors import UserError
+from initjax.support.errors import UserError
 
 MAX_RANK = 64  # NumPy's limit
 # Deflate and Zstandard shrink trained weights by less than 2, and zeros by 1,000 and more.

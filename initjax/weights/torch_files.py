@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from initjax.errors import UserError
+from initjax.support.errors import UserError
 from initjax.weights.tensors import (
     Checkpoint,
     Paths,

@@ -11,7 +11,7 @@ import pickletools
 import warnings
 from typing import Any
 
-from initjax.errors import UserError
+from initjax.support.errors import UserError
 
 _MAX_BYTES = 32 << 20  # of one pickle; the numbers of the tensors are stored elsewhere
 _MAX_OPERATIONS = 2_000_000  # 40 for each tensor

@@ -1,0 +1,78 @@
+"""A labelled set of images in memory, and its exact evaluation."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from initjax.support.errors import UserError
+
+CHUNK_IMAGES = 1024
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A set of labelled images, whole, in host memory.
+
+    Attributes:
+      name: the name it was loaded by.
+      train_images: uint8 [N, H, W, C].
+      train_labels: int32 [N].
+      test_images: uint8 [M, H, W, C].
+      test_labels: int32 [M].
+      num_classes: labels are in [0, num_classes).
+      label_names: one name a class.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+    label_names: tuple[str, ...]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of every channel over the training images in [0, 1] units, float32 [C]."""
+        return self._channel_statistics[0]
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation of every channel, likewise, float32 [C]."""
+        return self._channel_statistics[1]
+
+    @functools.cached_property
+    def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, std), exact, because it is enough to count the 256 values of uint8."""
+        num_channels = self.train_images.shape[-1]
+        counts = np.zeros((num_channels, 256), np.int64)
+        # In chunks, because bincount makes an int64 copy of what it counts.
+        for start in range(0, len(self.train_images), CHUNK_IMAGES):
+            pixels = self.train_images[start : start + CHUNK_IMAGES].reshape(-1, num_channels)
+            for channel in range(num_channels):
+                counts[channel] += np.bincount(pixels[:, channel], minlength=256)
+        values = np.arange(256) / 255
+        frequencies = counts / counts.sum(axis=1, keepdims=True)
+        mean = frequencies @ values
+        variance = (frequencies * (values - mean[:, None]) ** 2).sum(axis=1)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+
+def evaluation_indices(num_examples: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Batches of indices that visit every example exactly once.
+
+    Args:
+      num_examples: examples in the split.
+      batch_size: examples a batch; the last batch is filled up with masked repeats of example 0.
+
+    Returns:
+      indices: int32 [K, B], K = ceil(num_examples / batch_size).
+      mask: bool [K, B], False where the index is only a filling.
+    """
+    if num_examples < 1 or batch_size < 1:
+        raise UserError(f"{num_examples=} and {batch_size=} must both be 1 or more.")
+    num_batches = -(-num_examples // batch_size)
+    positions = np.arange(num_batches * batch_size, dtype=np.int32).reshape(num_batches, batch_size)
+    mask = positions < num_examples
+    return np.where(mask, positions, 0), mask

@@ -1,0 +1,41 @@
+"""A data set by name."""
+
+import numbers
+import os
+
+from initjax.data.dataset import Dataset
+from initjax.data.digits import load_digits
+from initjax.data.tfds import load_tfds
+from initjax.support.errors import UserError
+
+
+def load(
+    name: str = "digits",
+    data_dir: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    download: bool = False,
+) -> Dataset:
+    """Loads a dataset.
+
+    Args:
+      name: "digits", which comes with scikit-learn and needs no network, or any image
+        classification set of TFDS: "cifar10", "imagenette/160px-v2", "mnist:3.0.1".
+      data_dir: directory of prepared TFDS sets; None is TFDS's own default ($TFDS_DATA_DIR, else
+        ~/tensorflow_datasets). It is only read, unless a download goes there.
+      image_size: resize the shorter side to this many pixels and crop the centre square. Needed
+        where the images of a set differ in size.
+      download: download and prepare the set first if `data_dir` lacks it, for the sets that
+        `initjax.downloads` covers.
+
+    Returns:
+      The training split, and as test split "test" or, without one, "validation".
+
+    Raises:
+      UserError: the set is unknown, not image classification, or not prepared.
+    """
+    if image_size is not None:
+        if not isinstance(image_size, numbers.Integral) or image_size < 1:
+            raise UserError(f"image_size={image_size!r} is not a number of pixels, 1 or more.")
+    if name == "digits":
+        return load_digits(image_size)
+    return load_tfds(name, data_dir, image_size, download)

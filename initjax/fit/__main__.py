@@ -1,0 +1,57 @@
+"""What are trained weights distributed like?  python -m initjax.fit WEIGHTS [--out=DIR]
+
+Reads a checkpoint (safetensors, npz, Flax msgpack, Orbax, PyTorch, a directory of shards, a workdir
+of launch.py, or the name of a model), fits every layer, every kernel position and all layers
+together, and prints a table. --out=DIR also writes fit.json, from which `initjax.from_fit` draws
+new weights, and report.html.
+"""
+
+import sys
+
+from initjax import weights
+from initjax.fit import report
+from initjax.fit.checkpoint import analyze_checkpoint
+from initjax.fit.file import save
+from initjax.support import command
+from initjax.support.files import user_path, write_whole
+
+
+def main(arguments=None) -> None:
+    parser = command.Parser(
+        prog="python -m initjax.fit",
+        description=__doc__.partition("\n\n")[2],
+    )
+    parser.add_argument("weights", help="a file, a directory, or the name of a model")
+    parser.add_argument("--layers", help="a regular expression on the layers' paths")
+    parser.add_argument("--out", type=user_path, help="where to write fit.json and report.html")
+    parser.add_argument(
+        "--bootstraps", type=int, default=100, help="samples for the p of each tail; 0: none"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of bootstraps and Gaussian controls")
+    with command.answers():
+        _run(parser.parse_args(arguments))
+
+
+def _run(args) -> None:
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = weights.read(args.weights)
+    number = len(checkpoint.tensors)
+    print(f"{args.weights}: {checkpoint.format}, {number} tensors", flush=True)
+    found = analyze_checkpoint(
+        checkpoint,
+        args.layers,
+        bootstraps=args.bootstraps,
+        seed=args.seed,
+        progress=sys.stderr.isatty(),
+    )
+    print(f"\n{report.table(found)}")
+    print("\n" + "\n".join(report.verdict(found)))
+    if args.out:
+        save(found, args.out / "fit.json")
+        write_whole(args.out / "report.html", report.html_page(found))
+        print(f"\nin {args.out}: fit.json, report.html")
+
+
+if __name__ == "__main__":
+    command.run(main)

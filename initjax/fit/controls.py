@@ -1,0 +1,134 @@
+"""Slopes, tails and exponents, beside what as many Gaussian samples show."""
+
+import math
+
+import numpy as np
+import scipy.special
+
+from initjax.fit import tails
+from initjax.fit.histograms import Histogram, bin_edges
+
+CUTOFF_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+_SLOPE_BINS = 100
+_MIN_SLOPE_SIZE = 50  # fewer fill few of the 100 bins
+_CONTROLS = 20  # Gaussian samples beside a log-log slope
+_TAIL_CONTROLS = 5
+
+
+def log_log_slope(counted: Histogram) -> float:
+    """The slope that least squares finds in a log-log histogram of one side: 100 bins of w > 0.
+
+    How the source of NSPL (Xing et al. 2022) and others look for a power law. As a method it is
+    unsound: its result depends on the size of the sample, see `gaussian_slopes`. The histogram is
+    made from the finer bins of `counted`; NaN for fewer than two weights above 0.
+    """
+    lower, upper, counts = counted.positive
+    if counts.sum() < 2:
+        return math.nan
+    edges = np.linspace(0, upper[-1], _SLOPE_BINS + 1)
+    below = np.interp(edges, np.append(lower, upper[-1]), np.append(0, np.cumsum(counts)))
+    return _slope(np.round(np.diff(below)))
+
+
+def _slope(counts):
+    used = np.flatnonzero(counts > 0)
+    if len(used) < 2:
+        return math.nan
+    return float(np.polyfit(np.log(used + 0.5), np.log(counts[used]), 1)[0])
+
+
+def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.ndarray:
+    """`log_log_slope` of Gaussian samples that have `size` values above 0, drawn as histograms.
+
+    The largest of n half-normal values is drawn by inverting its distribution function; given it,
+    the others are independent below it, so that their counts are multinomial.
+    """
+    rng = np.random.default_rng(seed)
+    slopes = np.empty(samples)
+    for i in range(samples):
+        largest = -scipy.special.ndtri(-math.expm1(math.log(rng.uniform()) / size) / 2)
+        edges = np.linspace(0, largest, _SLOPE_BINS + 1)
+        shares = -np.diff(2 * scipy.special.ndtr(-edges))
+        counts = rng.multinomial(size - 1, shares / shares.sum())
+        counts[-1] += 1
+        slopes[i] = _slope(counts)
+    return slopes
+
+
+def gaussian_histogram(size: int, rng: np.random.Generator) -> Histogram:
+    """The histogram of `size` values |x|, x ~ N(0, 1), drawn bin by bin."""
+    dtype = np.dtype(np.float32)
+    lower, upper = bin_edges(dtype)
+    shares = scipy.stats.halfnorm.sf(lower) - scipy.stats.halfnorm.sf(upper)
+    used = np.flatnonzero(shares > 0)
+    counts = np.zeros(2**16, np.int64)
+    counts[used] = rng.multinomial(size, shares[used] / shares[used].sum())
+    occupied = np.flatnonzero(counts)
+    ends = float(lower[occupied[0]]), float(upper[occupied[-1]])
+    return Histogram(dtype, counts, 0, 0, *ends)
+
+
+def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> dict:
+    """The tail that is most like a power law, beside those of as many Gaussian samples."""
+    found = vars(tails.fit_tail(counted, bootstraps=bootstraps, seed=seed))
+    rng = np.random.default_rng(seed)
+    size = int(counted.magnitudes.counts.sum())
+    control = [tails.fit_tail(gaussian_histogram(size, rng)).alpha for _ in range(_TAIL_CONTROLS)]
+    return {
+        **found,
+        "gaussian_mean": float(np.mean(control)),
+        "gaussian_sd": float(np.std(control, ddof=1)),
+        "gaussian_samples": _TAIL_CONTROLS,
+    }
+
+
+def slope(counted: Histogram, seed: int = 0) -> dict | None:
+    """The log-log slope beside those of as many Gaussian samples; None where there is none."""
+    size = int(counted.positive.counts.sum())
+    if size < _MIN_SLOPE_SIZE:
+        return None
+    control = gaussian_slopes(size, seed=seed)
+    return {
+        "measured": log_log_slope(counted),
+        "gaussian_mean": float(control.mean()),
+        "gaussian_sd": float(control.std(ddof=1)),
+        "gaussian_samples": _CONTROLS,
+    }
+
+
+def cutoff_exponents(counted: Histogram) -> list[dict]:
+    """The exponent of a power law from each of several quantiles of |w| on, with its control.
+
+    The control is the exponent that the normal law has there: alpha = 1 + 1 / E[ln(|w| / xmin)].
+    A power law's exponent does not depend on where one cuts.
+    """
+    lower, upper, counts = counted.magnitudes
+    middle = 0.5 * (np.log(np.maximum(lower, 1e-300)) + np.log(upper))
+    below = np.append(0, np.cumsum(counts)) / counts.sum()
+    above = np.cumsum(counts[::-1])[::-1]
+    sums = np.cumsum((counts * middle)[::-1])[::-1]
+    rows = []
+    for quantile in CUTOFF_QUANTILES:
+        k = min(int(np.searchsorted(below, quantile)), len(counts) - 1)
+        spread = sums[k] - above[k] * math.log(max(lower[k], counted.smallest))
+        if above[k] < 20 or spread <= 0:
+            continue
+        alpha = 1 + above[k] / spread
+        rows.append(
+            {
+                "quantile": quantile,
+                "xmin": float(lower[k]),
+                "size": int(above[k]),
+                "alpha": float(alpha),
+                "standard_error": float((alpha - 1) / math.sqrt(above[k])),
+                "gaussian_alpha": _gaussian_exponent(float(below[k])),
+            }
+        )
+    return rows
+
+
+def _gaussian_exponent(quantile):
+    p = (np.arange(20_000) + 0.5) / 20_000
+    sizes = scipy.stats.halfnorm.isf((1 - quantile) * p)
+    start = scipy.stats.halfnorm.isf(1 - quantile) if quantile > 0 else sizes.min()
+    return float(1 + 1 / np.mean(np.log(sizes / start)))

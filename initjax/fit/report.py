@@ -1,0 +1,283 @@
+"""What a fit found, in words, as a table for a terminal, and as one self-contained HTML page."""
+
+import base64
+import html
+import io
+import math
+import pathlib
+import statistics
+from collections import Counter
+
+import numpy as np
+
+from initjax.distributions.laws import LAWS
+from initjax.fit import pictures as pictures
+
+POWER_LAWS = {
+    "power_law": "a pure power law",
+    "truncated_power_law": "a sharply truncated power law",
+    "cutoff_power_law": "a power law with an exponential cut-off",
+}
+_MIN_LAYERS = 4  # fewer say nothing about a correlation
+_COMPATIBLE = 0.1  # a tail whose p is above this is compatible with a power law
+
+
+def verdict(found: dict) -> list[str]:
+    """The answer in words: is it a power law, where, and by how much."""
+    layers = found["layers"]
+    wins = Counter(layer["best"] for layer in layers)
+    power = sum(wins[law] for law in POWER_LAWS)
+    number, weights = len(layers), sum(layer["size"] for layer in layers)
+    if power > number / 2:
+        answer = "In most layers"
+    elif power > number / 10:
+        answer = "In some layers"
+    else:
+        answer = "Hardly anywhere" if power else "No"
+    sentences = [
+        f"Is the law of these weights a power law? {answer}. Of {_count(number, 'layer')}"
+        f" ({weights:,} weights) the best of {len(LAWS)} laws by AIC is "
+        + ", ".join(f"{text} in {wins[law]}" for law, text in POWER_LAWS.items())
+        + "; most often it is "
+        + ", ".join(f"{law} ({times})" for law, times in wins.most_common(3))
+        + "."
+    ]
+    if power:
+        where = [layer for layer in layers if layer["best"] in POWER_LAWS]
+        shown = ", ".join(f"{layer['path']} ({_alpha(layer)})" for layer in where[:6])
+        sentences.append(f"Where: {shown}{', ...' if len(where) > 6 else ''}.")
+    sentences.append(_by_how_much(layers))
+    sentences += filter(None, [_tails(layers), _slopes(layers), _scale_mixture(layers)])
+    sentences.append(
+        "Standard errors, AIC and p take the weights of a layer as independent, which trained"
+        " weights are not: they describe, they do not prove."
+    )
+    return sentences
+
+
+def _count(number, noun):
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _alpha(layer):
+    return f"alpha {layer['laws'][layer['best']]['parameters']['alpha']:.2f}"
+
+
+def _median_range(values):
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{statistics.median(values):.3g} in the median ({min(values):.3g} to {max(values):.3g})"
+
+
+def _by_how_much(layers):
+    gains = [layer["laws"][layer["best"]]["nats_over_normal"] for layer in layers]
+    sharp = [layer["laws"]["truncated_power_law"]["nats_over_normal"] for layer in layers]
+    behind = sum(value < 0 for value in sharp)
+    return (
+        f"By how much: the best law explains a weight better than the normal law by"
+        f" {_median_range(gains)} nats; the sharply truncated power law by {_median_range(sharp)},"
+        f" worse than normal in {behind} of {len(layers)}."
+    )
+
+
+def _tails(layers):
+    tails = [layer["tail"] for layer in layers if layer.get("tail")]
+    tested = [tail for tail in tails if tail["bootstraps"]]
+    if not tested:
+        return None
+    compatible = [tail for tail in tested if tail["p"] > _COMPATIBLE]
+    text = (
+        f"Far tails: beyond an xmin that is searched, {len(compatible)} of {len(tested)} are"
+        f" compatible with a power law (p > {_COMPATIBLE})"
+    )
+    if compatible:
+        alphas = [tail["alpha"] for tail in compatible]
+        share = statistics.median(tail["fraction"] for tail in compatible)
+        text += (
+            f", of alpha {min(alphas):.1f} to {max(alphas):.1f}, for {share:.2%} of the weights"
+            " in the median"
+        )
+    return text + "."
+
+
+def _slopes(layers):
+    slopes = [layer["slope"] for layer in layers if layer["slope"]]
+    measured = [slope["measured"] for slope in slopes]
+    control = [slope["gaussian_mean"] for slope in slopes]
+    if not slopes:
+        return None
+    text = (
+        f"Slopes of log-log histograms are {min(measured):.2f} to {max(measured):.2f}; those of as"
+        f" many Gaussian samples, which have no power law, {min(control):.2f} to {max(control):.2f}"
+    )
+    if len(slopes) >= _MIN_LAYERS and np.std(control) > 0 and np.std(measured) > 0:
+        text += f" (correlation {np.corrcoef(measured, control)[0, 1]:.2f})"
+    return text + "."
+
+
+def _scale_mixture(layers):
+    heavy = [
+        layer["scales"]
+        for layer in layers
+        if layer.get("scales") and layer["scales"]["kurtosis"] > 3.5
+    ]
+    if not heavy:
+        return None
+    before = [scale["kurtosis"] for scale in heavy]
+    after = [scale["kurtosis_without_both"] for scale in heavy]
+    return (
+        f"Scales: in {_count(len(heavy), 'layer')} of kurtosis above 3.5 it is"
+        f" {_median_range(before)}, and {_median_range(after)} after the scales of kernel positions"
+        " and output channels are divided out."
+    )
+
+
+_HEADER = ("layer", "weights", "kurtosis", "best law", "parameters", "nats/w", "tail")
+
+
+def _rows(found):
+    for layer in [*found["layers"], {"path": "all layers", **found["pool"]}]:
+        best = layer["laws"][layer["best"]]
+        parameters = ", ".join(
+            f"{name} {value:.4g}" + _error(best["standard_errors"][name])
+            for name, value in best["parameters"].items()
+        )
+        yield (
+            layer["path"],
+            f"{layer['size']:,}",
+            f"{layer['kurtosis']:.2f}",
+            layer["best"],
+            parameters,
+            f"{best['nats_over_normal']:.4f}",
+            _tail(layer.get("tail")),
+        )
+
+
+def _error(value):
+    return f" ({value:.1g})" if value is not None and math.isfinite(value) else ""
+
+
+def _tail(tail):
+    if not tail:
+        return "-"
+    text = f"{tail['alpha']:.2f} ({tail['standard_error']:.2f}) beyond {tail['fraction']:.2%}"
+    return text + (f", p {tail['p']:.2f}" if tail["bootstraps"] else "")
+
+
+def table(found: dict) -> str:
+    """The layers as a table for a terminal, standard errors in brackets."""
+    rows = [_HEADER, *_rows(found)]
+    rows = [(row[0][-34:], *row[1:]) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
+    right = (1, 2, 5)
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    lines += [f"skipped {path}: {reason}" for path, reason in found["skipped"]]
+    if found["no_weights"]:
+        number = len(found["no_weights"])
+        path, reason = found["no_weights"][0]
+        lines.append(f"not weights: {path} ({reason})" + (f" and {number - 1} more" * (number > 1)))
+    return "\n".join(lines)
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+  color: #222; background: #fff; }
+.answer { background: #f3f6fa; border-left: 4px solid #4477aa; padding: .6em 1em; }
+.answer p { margin: .4em 0; } .answer p:first-child { font-weight: 600; }
+table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2em .7em; text-align: left;
+  border-bottom: 1px solid #ddd; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; } img { max-width: 100%; } figcaption { color: #555; font-size: 13px; }
+figure { margin: 1em 0; } footer { color: #555; font-size: 13px; margin-top: 2em; }
+"""
+
+_PICTURES = (
+    (
+        "How many weights lie beyond |w|",
+        pictures.plot_ccdfs,
+        "A power law would be a straight line over decades.",
+    ),
+    (
+        "How much worse than the best law",
+        pictures.plot_aic,
+        "AIC differences, divided by the number of weights.",
+    ),
+    (
+        "Exponents by depth, beside a control",
+        pictures.plot_exponents,
+        "Left: maximum likelihood beyond the xmin of least distance. Right: least squares on 100"
+        " bins, for the weights and for as many Gaussian samples.",
+    ),
+    (
+        "Exponent against cut-off",
+        pictures.plot_cutoffs,
+        "One line a layer, from the first (dark) to the last (bright).",
+    ),
+    (
+        "Scales of kernel positions",
+        pictures.plot_radial,
+        "Root mean square weight of each position over that of the kernel.",
+    ),
+    (
+        "Kurtosis before and after removing scales",
+        pictures.plot_kurtosis,
+        "What is left after division is not a mixture of scales. Dividing small channels by their"
+        " own scale lowers the kurtosis of normal weights as well.",
+    ),
+)
+
+
+def html_page(found: dict) -> str:
+    """A page without external parts: the answer, the pictures, the table."""
+    source = found["source"]
+    title = f"Weights of {pathlib.PurePath(source['path']).name}"
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width'>",
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1><div class='answer'>",
+        *(f"<p>{html.escape(sentence)}</p>" for sentence in verdict(found)),
+        "</div>",
+    ]
+    for heading, draw, caption in _PICTURES:
+        figure = draw(found)
+        if figure is not None:
+            parts.append(
+                f"<h2>{html.escape(heading)}</h2><figure><img alt='{html.escape(heading)}'"
+                f" src='data:image/png;base64,{_png(figure)}'>"
+                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            )
+    parts.append("<h2>Layers</h2><div class='wide'><table><tr>")
+    parts += [f"<th>{html.escape(cell)}</th>" for cell in _HEADER]
+    parts.append("</tr>")
+    for row in _rows(found):
+        cells = (
+            f"<td{' class=number' if i in (1, 2, 5) else ''}>{html.escape(cell)}</td>"
+            for i, cell in enumerate(row)
+        )
+        parts.append(f"<tr>{''.join(cells)}</tr>")
+    parts.append("</table></div>")
+    for heading, key in (("Skipped", "skipped"), ("Not weights", "no_weights")):
+        if found[key]:
+            items = (f"<li>{html.escape(f'{path}: {why}')}</li>" for path, why in found[key])
+            summary = f"<summary>{heading} ({len(found[key])})</summary>"
+            parts.append(f"<details>{summary}<ul>{''.join(items)}</ul></details>")
+    about = [
+        f"source: {source['path']} ({source['format']})",
+        *(f"{k}: {v}" for k, v in found["environment"].items()),
+    ]
+    parts.append(f"<footer>{html.escape('; '.join(about))}</footer></body></html>")
+    return "\n".join(parts)
+
+
+def _png(figure) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=110, format="png")
+    return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,51 @@
+"""Initializers without randomness: zeros, ones, any constant."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from initjax.initializers.base import Initializer
+from initjax.support.arguments import finite
+from initjax.support.dtypes import dtype_name
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Constant(Initializer):
+    """Every weight equals `value`."""
+
+    value: float = 0.0
+    dtype: str | None = None
+    factory = "constant"
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
+
+    def __call__(self, key, shape, dtype=None, out_sharding=None):
+        dtype = dtype if dtype is not None else self.dtype
+        dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+        del key  # nothing is random
+        return jnp.full(tuple(shape), self.value, dtype, out_sharding=out_sharding)
+
+
+zeros = Constant(0.0)
+ones = Constant(1.0)
+
+
+def zeros_init() -> Constant:
+    """`zeros`, for code that calls a factory."""
+    return zeros
+
+
+def ones_init() -> Constant:
+    """`ones`, for code that calls a factory."""
+    return ones
+
+
+def constant(value: float = 0.0, *, dtype=None) -> Constant:
+    """Every weight equals `value`.
+
+    >>> constant(0.5)(jax.random.key(0), (2,))
+    Array([0.5, 0.5], dtype=float32)
+    """
+    return Constant(finite(value, "value"), dtype)

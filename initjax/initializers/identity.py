@@ -1,0 +1,81 @@
+"""Layers that begin by passing on what they get: identity, ZerO."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from initjax.initializers.base import Structured, centre
+from initjax.support.arguments import count
+from initjax.support.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Identity(Structured):
+    """See `identity`."""
+
+    groups: int = 1
+    scale: float = 1.0
+    dtype: str | None = None
+    factory = "identity"
+
+    def __post_init__(self):
+        super().__post_init__()
+        count(self.groups, "groups")
+
+    def build(self, key, shape, dtype):
+        del key  # nothing is random
+        inputs, outputs = shape[-2:]  # of one group, of all
+        if outputs % self.groups:
+            raise UserError(f"groups={self.groups} does not divide the {outputs} outputs.")
+        block = np.eye(inputs, outputs // self.groups, dtype=dtype) * dtype.type(self.scale)
+        return centre(shape, jnp.asarray(np.tile(block, (1, self.groups))))
+
+
+def identity(groups: int = 1, *, scale: float = 1.0, dtype=None) -> Identity:
+    """The layer that hands its inputs on: a (partial) identity matrix at the centre tap.
+
+    Where a layer has more outputs than inputs the rest are 0; the other way round the last inputs
+    are dropped. Also called dirac.
+
+    Args:
+      groups: groups of a grouped convolution; its kernel is (..., in / groups, out).
+      scale: what the identity is multiplied by.
+      dtype: dtype of the weights where the call names none.
+
+    >>> identity()(jax.random.key(0), (2, 3))
+    Array([[1., 0., 0.],
+           [0., 1., 0.]], dtype=float32)
+    """
+    return Identity(groups, scale, dtype)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Zero(Structured):
+    """See `zero`."""
+
+    dtype: str | None = None
+    factory = "zero"
+
+    def build(self, key, shape, dtype):
+        del key  # nothing is random
+        inputs, outputs = shape[-2:]
+        if outputs <= inputs:
+            return centre(shape, jnp.eye(inputs, outputs, dtype=dtype))
+        import scipy.linalg  # here: at import it would take 0.1 s of every user
+
+        size = 2 ** math.ceil(math.log2(outputs))
+        hadamard = scipy.linalg.hadamard(size)[:inputs, :outputs] / math.sqrt(size)
+        return centre(shape, jnp.asarray(hadamard, dtype))
+
+
+def zero(*, dtype=None) -> Zero:
+    """ZerO: nothing but zeros and ones, up to a normalization; deterministic.
+
+    The partial identity where out <= in, else a corner of the Hadamard matrix H / sqrt(2^m),
+    2^m >= out, which breaks the symmetry that an identity would leave; at the centre tap (Zhao,
+    Schaefer & Anandkumar 2022, arXiv:2110.12661). Normalized as in the authors' program; their
+    text's constant is larger by sqrt(2).
+    """
+    return Zero(dtype)

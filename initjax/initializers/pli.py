@@ -1,0 +1,106 @@
+"""PLI: power laws whose exponent depends on the place in a kernel."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from initjax.distributions.power_law import SymmetricPowerLaw
+from initjax.initializers.base import FanScaled
+from initjax.support.arguments import finite, one_of, positive
+from initjax.support.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PLI(FanScaled):
+    """See `pli`."""
+
+    alpha_first: float = 1.0
+    alpha_last: float = 1.0
+    radial: float = 0.5
+    power: float = 1.0
+    depth: float = 0.0
+    ratio: float = 100.0
+    normalize: str = "kernel"
+    factory = "pli"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("alpha_first", "alpha_last", "radial", "power", "depth"):
+            object.__setattr__(self, name, finite(getattr(self, name), name))
+        if not 0 <= self.depth <= 1:
+            raise UserError(f"depth={self.depth} must be in [0, 1]: 0 the first layer, 1 the last.")
+        positive(self.power, "power")
+        one_of(self.normalize, ("kernel", "position"), "normalize")
+        self._law(0.0), self._law(1.0)  # ratio is checked where the law is made
+
+    def _law(self, radius):
+        alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * self.depth
+        return SymmetricPowerLaw(alpha + self.radial * radius**self.power, self.ratio)
+
+    def build_unit(self, key, shape, dtype):
+        positions = shape[:-2]
+        radius = relative_radius(positions).ravel()
+        laws = [self._law(r) for r in radius]
+        mean_variance = sum(law.std**2 for law in laws) / len(laws)
+        w = jnp.zeros((len(laws), *shape[-2:]), dtype)
+        # One draw for all positions of one radius, since they share their law.
+        for number, r in enumerate(np.unique(radius)):
+            law = self._law(r)
+            where = np.flatnonzero(radius == r)
+            std = math.sqrt(mean_variance) if self.normalize == "kernel" else law.std
+            draw = law.draw(jax.random.fold_in(key, number), (len(where), *shape[-2:]), dtype, None)
+            w = w.at[where].set(draw / dtype.type(std))
+        return w.reshape(shape)
+
+
+def relative_radius(positions: tuple[int, ...]) -> np.ndarray:
+    """Distance of every kernel position from the centre, over the largest; 0 for one position.
+
+    >>> relative_radius((3, 3))[0].round(3).tolist()
+    [1.0, 0.707, 1.0]
+    """
+    axes = [np.arange(n) - (n - 1) / 2 for n in positions]
+    squared = sum((g**2 for g in np.meshgrid(*axes, indexing="ij")), np.zeros(positions))
+    # Rounded, so that positions at one distance have one radius to the last bit.
+    return np.round(np.sqrt(squared / max(float(np.max(squared)), 1e-300)), 12)
+
+
+def pli(
+    alpha_first: float = 1.0,
+    alpha_last: float = 1.0,
+    *,
+    radial: float = 0.5,
+    power: float = 1.0,
+    depth: float = 0.0,
+    ratio: float = 100.0,
+    normalize: str = "kernel",
+    scale: float = 2.0,
+    mode: str = "fan_in",
+    dtype=None,
+) -> PLI:
+    """A power law whose exponent grows from a kernel's centre to its edge, and with depth.
+
+        alpha(i, j) = alpha_first + (alpha_last - alpha_first) depth + radial (r_ij / r_max)^power,
+
+    r_ij being the distance to the kernel's centre. Our specification of the power-law
+    initialization (PLI) of Jiang et al. 2023, Neural Computing and Applications 35:22431, whose
+    abstract says that exponents steepen with depth and flatten at the centre, but not its formula.
+    Dense layers and 1x1 kernels have the plain law.
+
+    Args:
+      alpha_first: exponent at the centre of the first layer's kernels.
+      alpha_last: exponent at the centre of the last layer's kernels.
+      radial: how much larger the exponent is at the corners.
+      power: of the relative distance.
+      depth: where this layer stands: 0 the first, 1 the last.
+      ratio: largest over smallest |w|.
+      normalize: "kernel": all positions share their cut-offs and the kernel as a whole has its
+        variance, so that the centre has more of it; "position": each position has it.
+      scale: variance times n.
+      mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
+      dtype: dtype of the weights where the call names none.
+    """
+    return PLI(scale, mode, dtype, alpha_first, alpha_last, radial, power, depth, ratio, normalize)

@@ -1,0 +1,212 @@
+"""Initialization that knows how deep the network is: scales of residual branches.
+
+- scales, by which the weights of a residual branch are multiplied (`fixup_scale`, `residual_scale`,
+  `deepnorm`), and `rescale`, which multiplies any initializer;
+- factories of initializers that have them built in (`fixup`, `rezero`, `gpt2_residual`,
+  `mean_field_residual`), for a `kernel_init` or a rule of `initjax.reinitialize`.
+
+`initjax.theory.fixed_points` predicts what they do.
+"""
+
+import dataclasses
+import math
+
+from initjax.distributions.normal import Normal
+from initjax.distributions.truncated_normal import TruncatedNormal
+from initjax.initializers.constant import Constant
+from initjax.initializers.fans import Axes
+from initjax.initializers.scaled import Scaled
+from initjax.initializers.variance_scaling import VarianceScaling
+from initjax.support.arguments import count, finite
+from initjax.support.errors import UserError
+
+
+def fixup_scale(num_branches: int, layers_per_branch: int = 2) -> float:
+    """What Fixup multiplies He's weights by: L^(-1 / (2 m - 2)).
+
+    For all weight layers of a residual branch but its last, which starts at zero, as does the
+    classifier; one SGD step then changes the output of the network by an amount that does not grow
+    with L (Zhang, Dauphin & Ma 2019, arXiv:1901.09321).
+
+    Args:
+      num_branches: L, the residual branches of the network.
+      layers_per_branch: m, the weight layers of one branch, at least 2.
+
+    Returns:
+      The multiplier of the standard deviation.
+
+    Raises:
+      UserError (a ValueError): no branches, or a branch of one layer, which starts at zero.
+
+    >>> round(fixup_scale(12, 2), 6), round(fixup_scale(12, 3), 6)
+    (0.288675, 0.537285)
+    """
+    num_branches = count(num_branches, "num_branches")
+    layers_per_branch = count(layers_per_branch, "layers_per_branch", 2)
+    return num_branches ** (-1 / (2 * layers_per_branch - 2))
+
+
+def fixup(
+    num_branches: int = 1,
+    layers_per_branch: int = 2,
+    *,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype=None,
+) -> VarianceScaling:
+    """He's normal initializer times `fixup_scale`: Var(w) = 2 L^(-1 / (m - 1)) / fan_in.
+
+    As rules for a network of L = 16 branches of two convolutions:
+
+        rules = [
+            (r"Block_\\d+/Conv_1/kernel", initjax.zeros),  # the last of each branch
+            (r"Block_\\d+/Conv_\\d+/kernel", fixup(16, 2)),
+            (r"Dense_0/(kernel|bias)", initjax.zeros),  # the classifier
+        ]
+
+    Args:
+      num_branches: L, the residual branches of the network.
+      layers_per_branch: m, the weight layers of one branch, at least 2.
+      in_axis: axis or axes of the inputs.
+      out_axis: axis or axes of the outputs.
+      batch_axis: axis or axes that stack independent layers.
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): as `fixup_scale`.
+
+    >>> fixup(16, 2)
+    variance_scaling(scale=0.125)
+    """
+    scale = 2 * fixup_scale(num_branches, layers_per_branch) ** 2
+    return VarianceScaling(scale, "fan_in", TruncatedNormal(), in_axis, out_axis, batch_axis, dtype)
+
+
+def rezero(*, dtype=None) -> Constant:
+    """Zero, for the gate that multiplies a residual branch: x + gate * f(x).
+
+    The network starts as the identity, exactly. SkipInit (De & Smith 2020, arXiv:2002.10444) and
+    ReZero (Bachlechner et al. 2020, arXiv:2003.04887) are the same at initialization.
+
+    >>> rezero()(jax.random.key(0), ())
+    Array(0., dtype=float32)
+    """
+    return Constant(0.0, dtype)
+
+
+skipinit = rezero
+
+
+def residual_scale(num_layers: int, branches_per_layer: int = 2) -> float:
+    """1 / sqrt(branches L): GPT-2's factor for the last projection of every residual branch.
+
+    The sum of all branches then has the variance of one (Radford et al. 2019, section 2.3).
+
+    Args:
+      num_layers: L, the blocks of the network.
+      branches_per_layer: residual branches of one block; 2 for a transformer, which has attention
+        and a perceptron.
+
+    Raises:
+      UserError (a ValueError): a count below 1.
+
+    >>> residual_scale(8)
+    0.25
+    """
+    branches = count(num_layers, "num_layers") * count(branches_per_layer, "branches_per_layer")
+    return 1 / math.sqrt(branches)
+
+
+def gpt2_residual(
+    num_layers: int = 1, stddev: float = 0.02, *, branches_per_layer: int = 2, dtype=None
+) -> Scaled:
+    """w ~ N(0, stddev^2 / (branches L)): GPT-2's last projection of a residual branch.
+
+    Args:
+      num_layers: L, the blocks of the network.
+      stddev: standard deviation of the other weights.
+      branches_per_layer: residual branches of one block.
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): a count below 1, or a standard deviation of 0 or less.
+
+    >>> gpt2_residual(num_layers=8)
+    scaled(scale=0.005)
+    """
+    scale = finite(stddev, "stddev") * residual_scale(num_layers, branches_per_layer)
+    return Scaled(scale, Normal(), dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepNorm:
+    """The two constants of DeepNorm; see `deepnorm`.
+
+    Attributes:
+      alpha: multiplies the shortcut: LayerNorm(alpha x + f(x)).
+      beta: multiplies the Xavier weights of the perceptron, value and output projections.
+    """
+
+    alpha: float
+    beta: float
+
+    @property
+    def kernel_init(self) -> VarianceScaling:
+        """Xavier's normal initializer times beta."""
+        return VarianceScaling(self.beta**2, "fan_avg", Normal())
+
+
+def deepnorm(num_layers: int) -> DeepNorm:
+    """DeepNorm's constants for an encoder or a decoder: alpha = (2 N)^(1/4), beta = (8 N)^(-1/4).
+
+    Of the weights, beta scales those of the perceptron and of the value and output projections;
+    queries and keys keep Xavier's (Wang et al. 2022, arXiv:2203.00555).
+
+    Args:
+      num_layers: N, the layers of the transformer, each with attention and a perceptron.
+
+    Raises:
+      UserError (a ValueError): a count below 1.
+
+    >>> deepnorm(8)
+    DeepNorm(alpha=2.0, beta=0.3535533905932738)
+    """
+    num_layers = count(num_layers, "num_layers")
+    return DeepNorm((2 * num_layers) ** 0.25, (8 * num_layers) ** -0.25)
+
+
+def mean_field_residual(
+    num_layers: int = 1,
+    c: float = 1.0,
+    *,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype=None,
+) -> VarianceScaling:
+    """w ~ N(0, sv^2 / fan_in), sv^2 = c / L, for the last layer of every residual branch.
+
+    Xavier's and He's rules are not optimal for residual networks: the right variance depends on the
+    depth (Yang & Schoenholz 2017, arXiv:1712.08969). With c / L the variance of the stream grows by
+    a factor that tends to exp(c sw^2 / 2) for ReLU, whatever L, instead of (1 + sw^2 / 2)^L: see
+    `predict_residual_variance`.
+
+    Args:
+      num_layers: L, the residual branches of the network.
+      c: the sum of sv^2 over all branches, positive.
+      in_axis: axis or axes of the inputs.
+      out_axis: axis or axes of the outputs.
+      batch_axis: axis or axes that stack independent layers.
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): a count below 1, c of 0 or less.
+
+    >>> mean_field_residual(num_layers=20)
+    variance_scaling(scale=0.05, distribution=Normal())
+    """
+    if finite(c, "c") <= 0:
+        raise UserError(f"c={c} must be positive.")
+    scale = float(c) / count(num_layers, "num_layers")
+    return VarianceScaling(scale, "fan_in", Normal(), in_axis, out_axis, batch_axis, dtype)

@@ -1,0 +1,72 @@
+"""Initializers of a fixed scale, whatever the shape."""
+
+import dataclasses
+
+from initjax.distributions.base import Distribution
+from initjax.distributions.normal import Normal
+from initjax.distributions.truncated_normal import TruncatedNormal
+from initjax.distributions.uniform import Uniform
+from initjax.initializers.base import Initializer, _distribution, check_scale
+from initjax.support.arguments import finite
+from initjax.support.dtypes import dtype_name
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Scaled(Initializer):
+    """Samples of a distribution times a fixed `scale`, whatever the shape."""
+
+    scale: float = 1.0
+    distribution: Distribution = Normal()
+    dtype: str | None = None
+    factory = "scaled"
+
+    def __post_init__(self):
+        check_scale(self, "scale")
+        object.__setattr__(self, "distribution", _distribution(self.distribution))
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
+
+    def __call__(self, key, shape, dtype=None, out_sharding=None):
+        dtype = dtype if dtype is not None else self.dtype
+        return self.distribution.sample_scaled(key, shape, dtype, self.scale, out_sharding)
+
+
+def normal(stddev: float = 0.01, *, dtype=None) -> Scaled:
+    """w ~ N(0, stddev^2), whatever the shape."""
+    return Scaled(finite(stddev, "stddev"), Normal(), dtype)
+
+
+def truncated_normal(
+    stddev: float = 0.01, *, lower: float = -2.0, upper: float = 2.0, dtype=None
+) -> Scaled:
+    """w = stddev z, z ~ N(0, 1) conditioned on lower <= z <= upper.
+
+    As in JAX, `stddev` is that of the law before truncation; `variance_scaling` corrects for it.
+    """
+    law = TruncatedNormal(lower, upper)
+    return Scaled(finite(stddev, "stddev"), law, dtype)
+
+
+def uniform(scale: float = 0.01, *, dtype=None) -> Scaled:
+    """w uniform on [-scale, scale].
+
+    Symmetric, unlike `jax.nn.initializers.uniform`, which draws from [0, scale).
+    """
+    return Scaled(scale, Uniform(), dtype)
+
+
+def scaled(scale: float = 1.0, distribution: Distribution | str = "normal", dtype=None) -> Scaled:
+    """w = scale z, z from any distribution, whatever the shape.
+
+    Args:
+      scale: what multiplies the samples. The law may have no variance.
+      distribution: a `Distribution`, or "normal", "truncated_normal" (at +-2 standard deviations),
+        "uniform".
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): an argument out of its range.
+
+    >>> scaled(0.01, distributions.Laplace())
+    scaled(scale=0.01, distribution=Laplace())
+    """
+    return Scaled(scale, distribution, dtype)

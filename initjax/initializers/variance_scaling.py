@@ -1,0 +1,224 @@
+"""Any law, scaled by a fan; the families of LeCun, Glorot and He."""
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from initjax.distributions.base import Distribution
+from initjax.distributions.normal import Normal
+from initjax.distributions.truncated_normal import TruncatedNormal
+from initjax.distributions.uniform import Uniform
+from initjax.initializers.base import Initializer, _distribution, check_scale, reshard
+from initjax.initializers.fans import MODES, Axes, axes_tuple, effective_fan, fans
+from initjax.support.arguments import one_of
+from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
+from initjax.support.errors import UserError
+from initjax.theory.gains import gain
+
+# A layer's variance is itself random. Above this relative standard error, and where the heavy tail
+# and not just the smallness of the layer is the cause, `nspl` warns.
+_NOISY_VARIANCE = 0.05
+_HEAVY_KURTOSIS = 9.0  # (9 - 1) / (3 - 1): twice the standard error of a normal law
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VarianceScaling(Initializer):
+    """Samples of a distribution, scaled to the variance scale / n, n being a fan of the layer."""
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: Distribution = TruncatedNormal()
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: Axes = ()
+    dtype: str | None = None
+    normalize: str = "analytic"
+    sampling: str = "iid"
+    factory = "variance_scaling"
+
+    def __post_init__(self):
+        check_scale(self, "scale")
+        for name, choices in (
+            ("mode", MODES),
+            ("normalize", ("analytic", "empirical")),
+            ("sampling", ("iid", "stratified")),
+        ):
+            one_of(getattr(self, name), choices, name)
+        object.__setattr__(self, "distribution", _distribution(self.distribution))
+        if not math.isfinite(self.distribution.std):
+            raise UserError(
+                f"distribution={self.distribution} has no finite variance that could be scaled;"
+                " `scaled(scale, distribution)` takes it as it is."
+            )
+        for name in ("in_axis", "out_axis", "batch_axis"):
+            axes = axes_tuple(getattr(self, name), name)
+            object.__setattr__(self, name, axes[0] if len(axes) == 1 else axes)
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
+
+    def variance(self, shape) -> float:
+        """The variance of a weight in an array of `shape`."""
+        fan_in, fan_out = fans(shape, self.in_axis, self.out_axis, self.batch_axis)
+        return self.scale / effective_fan(self.mode, fan_in, fan_out)
+
+    def __call__(self, key, shape, dtype=None, out_sharding=None):
+        shape = tuple(shape)
+        dtype = dtype if dtype is not None else self.dtype
+        real_dtype = compute_dtype(dtype)
+        if math.prod(shape) == 0:  # no weights, and a fan of zero to divide by
+            return jnp.zeros(shape, canonical_dtype(dtype), out_sharding=out_sharding)
+        variance = real_dtype.type(self.variance(shape))
+        law = self.distribution
+        if self.sampling == "iid" and self.normalize == "analytic":
+            self._warn_if_noisy(shape)
+            multiplier = law.multiplier(variance)
+            return law.sample_scaled(key, shape, dtype, multiplier, out_sharding)
+        if jnp.issubdtype(canonical_dtype(dtype), jnp.complexfloating):
+            raise UserError("Complex weights need sampling='iid' and normalize='analytic'.")
+        w = _standardized(law, self.sampling, self.normalize, key, shape, real_dtype)
+        return reshard((w * np.sqrt(variance)).astype(canonical_dtype(dtype)), out_sharding)
+
+    def _warn_if_noisy(self, shape):
+        kurtosis = self.distribution.kurtosis
+        relative_error = math.sqrt((kurtosis - 1) / math.prod(shape))
+        if kurtosis > _HEAVY_KURTOSIS and relative_error > _NOISY_VARIANCE:
+            warnings.warn(
+                f"{self.distribution} has kurtosis {kurtosis:.3g}: the variance of a layer of shape"
+                f" {shape} varies by {relative_error:.0%} from draw to draw. A smaller alpha or"
+                " ratio lowers it.",
+                stacklevel=3,
+            )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 4, 5))
+def _standardized(law, sampling, normalize, key, shape, dtype):
+    """Samples with the mean of `law` and standard deviation 1, for other than plain draws."""
+    if sampling == "stratified":
+        # One sample in each of N equally probable strata, in random order.
+        size = math.prod(shape)
+        key_order, key_position = jax.random.split(key)
+        order = jax.random.permutation(key_order, size).astype(dtype)
+        position = jax.random.uniform(key_position, (size,), dtype)
+        # The last stratum's upper end rounds to 1, where some laws are infinite.
+        p = jnp.minimum((order + position) / size, 1 - jnp.finfo(dtype).epsneg)
+        w = law.icdf(jnp.maximum(p, jnp.finfo(dtype).tiny)).reshape(shape)
+    else:
+        w = law.draw(key, shape, dtype, None)
+    if normalize == "empirical":
+        return w / jnp.sqrt(jnp.mean(jnp.square(w - law.mean)))
+    return w / dtype.type(law.std)
+
+
+def variance_scaling(
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: Distribution | str = "truncated_normal",
+    *,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype=None,
+    normalize: str = "analytic",
+    sampling: str = "iid",
+) -> VarianceScaling:
+    """Any distribution, scaled to the variance `scale` / n.
+
+    Args:
+      scale: the variance times n: gain^2.
+      mode: which n: "fan_in", "fan_out", "fan_avg" (their mean), "fan_geo_avg" (geometric mean).
+      distribution: a `Distribution`, or "normal", "truncated_normal" (at +-2 standard deviations),
+        "uniform".
+      in_axis: axis or axes of the inputs; with the default, weights are (..., in, out).
+      out_axis: axis or axes of the outputs.
+      batch_axis: axis or axes that stack independent layers.
+      dtype: dtype of the weights where the call names none.
+      normalize: "analytic" scales by the law's variance; "empirical" by that of the very sample,
+        which then is exact.
+      sampling: "iid", or "stratified": one sample in each of N equally probable strata, in random
+        order, so that the array's own distribution is as close to the law as it can be.
+
+    Raises:
+      UserError (a ValueError): an argument out of its range, when the initializer is made; axes
+        that a shape does not have, when it is called.
+
+    >>> init = variance_scaling(2.0, "fan_in", SymmetricPowerLaw(alpha=1.5, ratio=30))
+    >>> init(jax.random.key(0), (256, 128)).shape
+    (256, 128)
+    """
+    return VarianceScaling(
+        scale, mode, distribution, in_axis, out_axis, batch_axis, dtype, normalize, sampling
+    )
+
+
+def _family(name, base_scale, mode, law, formula, source):
+    """A factory of the LeCun, Glorot or He family; they differ in these arguments only."""
+
+    def factory(
+        *,
+        activation: str | Callable | None = None,
+        mode: str = mode,
+        in_axis: Axes = -2,
+        out_axis: Axes = -1,
+        batch_axis: Axes = (),
+        dtype=None,
+    ) -> VarianceScaling:
+        scale = base_scale if activation is None else gain(activation) ** 2
+        return VarianceScaling(scale, mode, law, in_axis, out_axis, batch_axis, dtype)
+
+    shape = {
+        Normal(): "normal, without truncation",
+        TruncatedNormal(): "normal, truncated at 2 standard deviations",
+        Uniform(): "uniform",
+    }[law]
+    factory.__name__ = factory.__qualname__ = name
+    factory.__doc__ = f"""Var(w) = {formula}, {shape}.
+
+    {source}.
+
+    Args:
+      activation: name or callable; its gain^2 (`initjax.gain`) replaces the numerator.
+      mode: which fan divides: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
+      in_axis: axis or axes of the inputs.
+      out_axis: axis or axes of the outputs.
+      batch_axis: axis or axes that stack independent layers.
+      dtype: dtype of the weights where the call names none.
+    """
+    return factory
+
+
+_FAMILIES = {
+    "lecun": (1.0, "fan_in", "1 / fan_in", "LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp"),
+    "glorot": (
+        1.0,
+        "fan_avg",
+        "2 / (fan_in + fan_out)",
+        "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward networks",
+    ),
+    "he": (2.0, "fan_in", "2 / fan_in", "He, Zhang, Ren & Sun 2015, arXiv:1502.01852"),
+}
+
+# As in JAX, `normal` is truncated here; `untruncated_normal` is the law of the sources.
+(
+    (lecun_normal, lecun_uniform, lecun_untruncated_normal),
+    (glorot_normal, glorot_uniform, glorot_untruncated_normal),
+    (he_normal, he_uniform, he_untruncated_normal),
+) = (
+    tuple(
+        _family(f"{family}_{name}", scale, mode, law, formula, source)
+        for name, law in (
+            ("normal", TruncatedNormal()),
+            ("uniform", Uniform()),
+            ("untruncated_normal", Normal()),
+        )
+    )
+    for family, (scale, mode, formula, source) in _FAMILIES.items()
+)
+xavier_normal, xavier_uniform = glorot_normal, glorot_uniform
+xavier_untruncated_normal = glorot_untruncated_normal
+kaiming_normal, kaiming_uniform = he_normal, he_uniform
+kaiming_untruncated_normal = he_untruncated_normal

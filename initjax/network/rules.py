@@ -1,0 +1,272 @@
+"""Initializers by rules on the paths of a parameter tree."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from initjax.initializers.catalog import get
+from initjax.network.paths import path_key, path_name
+from initjax.support.arguments import finite
+from initjax.support.caching import cached
+from initjax.support.dtypes import wide_dtype
+from initjax.support.errors import UserError
+
+_SHOWN_PATHS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which leaves of a tree start from which initializer; see `reinitialize`.
+
+    Args:
+      pattern: a regular expression that is searched in the path of a leaf, such as
+        "Block_0/Conv_0/kernel".
+      init: an initializer, by name or by value; any `init(key, shape, dtype)`.
+      stacked: the leaf's first axis stacks the layers of an `nn.scan` or `nnx.vmap`: every slice is
+        an array of its own, with its own key and the fans of the slice.
+      scale: a factor for the weights, or a function (layer index, number of layers) of one. The
+        layers are the slices of a stacked leaf; else those that the group (?P<layer>...) of
+        `pattern` tells apart, in the order of their numbers.
+
+    Raises:
+      UserError (a ValueError): a pattern that is no regular expression, an unknown initializer, a
+        scale that is not a finite number, or one that asks for layers that nothing counts.
+    """
+
+    pattern: str
+    init: str | Callable
+    stacked: bool = False
+    scale: float | Callable[[int, int], float] | None = None
+
+    def __post_init__(self):
+        try:
+            groups = re.compile(self.pattern).groupindex
+        except (re.error, TypeError) as error:
+            raise UserError(
+                f"pattern={self.pattern!r} is not a regular expression: {error}."
+            ) from None
+        object.__setattr__(self, "init", get(self.init))
+        if callable(self.scale):
+            if not self.stacked and "layer" not in groups:
+                raise UserError(
+                    f"scale={self.scale!r} depends on the layer: say stacked=True, or mark the"
+                    f" layer's number in pattern={self.pattern!r} as (?P<layer>\\d+)."
+                )
+        elif self.scale is not None:
+            object.__setattr__(self, "scale", finite(self.scale, "scale"))
+
+
+def reinitialize(
+    params: Any,
+    rules: Iterable[Rule | tuple[str, str | Callable]] | Mapping[str, str | Callable],
+    key: jax.Array,
+) -> Any:
+    """A tree like `params` whose leaves start anew, each from the first rule that matches its path.
+
+    Leaves that no rule matches are kept. Each keeps its shape, dtype and sharding. A leaf's key is
+    folded from its path, so that adding or removing layers leaves the weights of all others as they
+    were. Equal layers share one compiled program, which later calls use again; nothing is computed
+    from the old values, and a sharded leaf is made shard by shard.
+
+    Paths are the keys of the tree, joined by "/": "Block_0/Conv_0/kernel". The `value` inside an
+    NNX variable or a partitioned box is left out, so that one set of rules fits Linen and NNX.
+
+    Args:
+      params: any tree of arrays: the parameters of a Flax Linen module, `nnx.state(model)`, a named
+        tuple, a list. Arrays that are to be filled may be `jax.ShapeDtypeStruct`s, as from
+        `jax.eval_shape(model.init, ...)`: then no weights are ever made twice.
+      rules: `Rule`s or pairs (pattern, initializer), the first that matches wins.
+      key: a PRNG key.
+
+    Returns:
+      A tree of the structure of `params`. Under `jax.jit` it becomes part of the program that is
+      traced; arrays that are traced have no sharding to keep unless their mesh axes are explicit.
+
+    Raises:
+      UserError (a ValueError): a rule that initializes no leaf, an initializer that does not fit a
+        leaf, or what `Rule` raises.
+
+    >>> params = {"Dense_0": {"kernel": jnp.zeros((8, 4)), "bias": jnp.ones(4)}}
+    >>> rules = [("kernel", "he_normal"), ("bias", "zeros")]
+    >>> params = reinitialize(params, rules, jax.random.key(0))
+    >>> params["Dense_0"]["bias"]
+    Array([0., 0., 0., 0.], dtype=float32)
+
+    Twelve layers of a scanned transformer, their variance falling with depth:
+
+    >>> stack = {"blocks": {"kernel": jnp.zeros((12, 64, 64))}}
+    >>> falling = lambda layer, num_layers: (layer + 1) ** -0.5
+    >>> rule = Rule("kernel", "lecun_normal", stacked=True, scale=falling)
+    >>> reinitialize(stack, [rule], jax.random.key(0))["blocks"]["kernel"].shape
+    (12, 64, 64)
+    """
+    rules = _rules(rules)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths = [path_name(path) for path, _ in leaves]
+    matches = [_first_match(rules, path) for path in paths]
+    _check_every_rule_is_used(rules, matches, paths)
+    scales = _scales(rules, matches, [np.shape(leaf) for _, leaf in leaves], paths)
+    key = _movable(key, leaves)
+    new_leaves = []
+    for (_, leaf), path, match, scale in zip(leaves, paths, matches, scales, strict=True):
+        if match is None:
+            new_leaves.append(leaf)
+            continue
+        try:
+            new_leaves.append(_initialize(rules[match[0]], leaf, path, scale, key))
+        except ValueError as error:  # UserError too
+            raise UserError(
+                f"{path}, shape {np.shape(leaf)}, rule {rules[match[0]].pattern!r}: {error}"
+            ) from error
+    return jax.tree_util.tree_unflatten(structure, new_leaves)
+
+
+def _rules(rules) -> list[Rule]:
+    if isinstance(rules, Mapping):
+        rules = rules.items()
+    if isinstance(rules, (str, Rule)):
+        raise UserError(f"rules={rules!r} is not a sequence of rules.")
+    made = []
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+                raise UserError(f"rule {rule!r} is neither a Rule nor (pattern, initializer).")
+            rule = Rule(*rule)
+        made.append(rule)
+    return made
+
+
+def _first_match(rules, path):
+    """(number of the rule, its match) of the first rule that matches; None where none does."""
+    for i, rule in enumerate(rules):
+        match = re.search(rule.pattern, path)
+        if match:
+            return i, match
+    return None
+
+
+def _check_every_rule_is_used(rules, matches, paths):
+    used = {match[0] for match in matches if match is not None}
+    for i, rule in enumerate(rules):
+        if i in used:
+            continue
+        if any(re.search(rule.pattern, path) for path in paths):
+            raise UserError(
+                f"The rule {rule.pattern!r} is never reached: earlier rules match all its leaves."
+            )
+        shown = ", ".join(paths[:_SHOWN_PATHS]) + (", ..." if len(paths) > _SHOWN_PATHS else "")
+        raise UserError(f"The rule {rule.pattern!r} matches no leaf. There are: {shown or 'none'}.")
+
+
+def _scales(rules, matches, shapes, paths):
+    """For every leaf None, or its multiplier: a scalar, or one number a slice."""
+    layers = [set() for _ in rules]
+    for match, path in zip(matches, paths, strict=True):
+        if match is not None and callable(rules[match[0]].scale) and not rules[match[0]].stacked:
+            layers[match[0]].add(_layer_number(match[1], path))
+    order = [sorted(numbers) for numbers in layers]
+    scales = []
+    for match, shape, path in zip(matches, shapes, paths, strict=True):
+        rule = None if match is None else rules[match[0]]
+        if rule is None or rule.scale is None:
+            scales.append(None)
+        elif not callable(rule.scale):
+            scales.append(np.float64(rule.scale))
+        elif rule.stacked:
+            num_layers = shape[0] if shape else 0
+            numbers = [_scale(rule, i, num_layers) for i in range(num_layers)]
+            scales.append(np.array(numbers, np.float64))
+        else:
+            numbers = order[match[0]]
+            index = numbers.index(_layer_number(match[1], path))
+            scales.append(np.float64(_scale(rule, index, len(numbers))))
+    return scales
+
+
+def _scale(rule, layer, num_layers):
+    return finite(rule.scale(layer, num_layers), f"scale({layer}, {num_layers})")
+
+
+def _layer_number(match, path) -> int:
+    try:
+        return int(match["layer"])
+    except (TypeError, ValueError):
+        raise UserError(
+            f"The group 'layer' of {match.re.pattern!r} is {match['layer']!r} in {path}, not an"
+            " int."
+        ) from None
+
+
+def _movable(key, leaves):
+    """`key`, not bound to a device where leaves are bound to others."""
+    if isinstance(key, jax.core.Tracer) or not getattr(key, "committed", False):
+        return key
+    if all(_sharding(leaf) in (None, key.sharding) for _, leaf in leaves):
+        return key
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        data = np.asarray(jax.random.key_data(key))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+    return np.asarray(key)
+
+
+def _sharding(leaf):
+    """Where the new leaf must be; None where JAX may choose."""
+    if isinstance(leaf, jax.core.Tracer):
+        return None
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.sharding
+    return leaf.sharding if getattr(leaf, "committed", False) else None
+
+
+def _initialize(rule, leaf, path, scale, key):
+    shape = tuple(np.shape(leaf))
+    if rule.stacked and not shape:
+        raise UserError("stacked=True needs a first axis of layers.")
+    dtype = jnp.result_type(leaf)
+    if not jnp.issubdtype(dtype, jnp.number):
+        raise UserError(f"dtype={dtype} cannot hold weights.")
+    program = _program(rule.init, shape, dtype, rule.stacked, _sharding(leaf))
+    weights = program(path_key(key, path), scale)
+    if isinstance(leaf, jax.core.Tracer):
+        sharding = jax.typeof(leaf).sharding
+        if jax.sharding.AxisType.Explicit in sharding.mesh.axis_types:
+            weights = jax.sharding.reshard(weights, sharding)
+    return weights
+
+
+@cached
+def _program(init, shape, dtype, stacked, sharding):
+    """The compiled program (key of the leaf, scale) -> weights that equal leaves share."""
+
+    def draw(key, scale, shape):
+        if scale is None:
+            weights = init(key, shape, dtype)
+        else:  # multiplied in float32 or float64, rounded last
+            wide = wide_dtype(dtype)
+            weights = init(key, shape, wide) * scale.astype(wide)
+        if weights.shape != shape:
+            raise UserError(f"{init!r} gave weights of shape {weights.shape}.")
+        return weights.astype(dtype)
+
+    def initialize(key, scale):
+        if not stacked:
+            return draw(key, scale, shape)
+
+        def draw_slice(layer_and_scale):
+            layer, layer_scale = layer_and_scale
+            return draw(jax.random.fold_in(key, layer), layer_scale, shape[1:])
+
+        if scale is not None:
+            scale = jnp.broadcast_to(scale, shape[:1])
+        layers = jnp.arange(shape[0], dtype=np.uint32), scale
+        # Only threefry gives a slice the same weights under vmap as alone.
+        if "fry" in str(jax.random.key_impl(key)):
+            return jax.vmap(draw_slice)(layers)
+        return jax.lax.map(draw_slice, layers)
+
+    return jax.jit(initialize, out_shardings=sharding)

@@ -1,0 +1,13 @@
+"""Pure numbers on activations and random networks: gains, moments, fixed points."""
+
+from initjax.theory.activations import (
+    activation_names as activation_names,
+    get_activation as get_activation,
+)
+from initjax.theory.fixed_points import (
+    correlation_map as correlation_map,
+    predict_residual_variance as predict_residual_variance,
+)
+from initjax.theory.gains import (
+    gain as gain,
+)

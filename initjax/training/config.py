@@ -1,0 +1,167 @@
+"""Everything a run depends on, as one frozen value; each field is a command-line flag."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+from typing import Any
+
+from initjax import refine
+from initjax.data.augmentation import AUGMENTATIONS
+from initjax.initializers.catalog import get
+from initjax.models.catalog import create_model, model_names
+from initjax.support.arguments import one_of
+from initjax.support.errors import UserError
+from initjax.support.files import strict_json
+from initjax.theory.activations import activation_names, get_activation
+from initjax.training.recipes import PRESETS
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "step", "cosine")
+PRECISIONS = ("float32", "bfloat16")
+
+
+# These say where a run finds and leaves things; they do not change what it computes.
+_PLACES = ("data_dir", "download", "workdir")
+
+
+def _flag(default, help_text, choices=None):
+    return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of one training run. `Config.create` applies a preset first."""
+
+    init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
+    refine: str = _flag(
+        "", f"Refinement of the initial weights: {', '.join(refine.names())}; empty: none."
+    )
+    model: str = _flag("resnet32", f"Model: {', '.join(model_names())}; 'mlp(depth=50)'.")
+    dataset: str = _flag("digits", "digits (embedded), or the name of a tensorflow-datasets set.")
+    data_dir: str = _flag("", "Folder of prepared tensorflow-datasets sets.")
+    download: bool = _flag(False, "Download and prepare the data set if it is not there.")
+    image_size: int = _flag(0, "Resize images to this size; 0 keeps theirs.")
+    preset: str = _flag("", "Defaults of a published recipe.", tuple(PRESETS))
+    dense_init: str = _flag("", "Initializer of dense layers; empty: --init.")
+    bias_init: str = _flag("zeros", "Initializer of biases.")
+    activation: str = _flag("relu", f"Activation: {', '.join(activation_names())}.")
+    epochs: float = _flag(30.0, "Passes over the training set.")
+    steps: int = _flag(0, "Training steps, instead of --epochs.")
+    batch_size: int = _flag(128, "Images a step, on all devices together.")
+    optimizer: str = _flag("sgd", "Optimizer.", OPTIMIZERS)
+    learning_rate: float = _flag(0.1, "Peak learning rate.")
+    momentum: float = _flag(0.9, "Momentum of sgd; first moment decay of adam and adamw.")
+    nesterov: bool = _flag(True, "Nesterov momentum.")
+    weight_decay: float = _flag(
+        5e-4, "L2 penalty's gradient factor (sgd, adam) or decoupled decay (adamw)."
+    )
+    schedule: str = _flag("cosine", "Learning rate schedule.", SCHEDULES)
+    boundaries: tuple[float, ...] = _flag(
+        (0.5, 0.75), "Fractions of the run after which --schedule=step divides by 10."
+    )
+    warmup_steps: int = _flag(20, "Steps of linear warm-up.")
+    label_smoothing: float = _flag(0.0, "Label smoothing, in [0, 1).")
+    augment: str = _flag(
+        "auto", "auto: crop_flip for CIFAR, crop for digits, else none.", ("auto", *AUGMENTATIONS)
+    )
+    precision: str = _flag("float32", "Dtype of the computation.", PRECISIONS)
+    seed: int = _flag(0, "Seed of everything random.")
+    eval_every: float = _flag(1.0, "Epochs between evaluations.")
+    workdir: str = _flag("", "Folder of the run; empty: runs/<data>-<model>-<init>-<digest>.")
+
+    @classmethod
+    def create(cls, **explicit) -> "Config":
+        """The preset's settings, overridden by what is given explicitly.
+
+        Raises:
+          UserError (a ValueError): a value out of its range, or both --epochs and --steps.
+        """
+        preset = explicit.get("preset", "")
+        values = PRESETS[one_of(preset, PRESETS, "preset")] | explicit
+        if explicit.get("epochs") and explicit.get("steps"):
+            raise UserError("--epochs and --steps say the same twice; give one of them.")
+        if "epochs" in explicit:
+            values["steps"] = 0
+        return cls(**values)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if choices := field.metadata["choices"]:
+                one_of(getattr(self, field.name), choices, f"--{field.name}")
+        try:
+            object.__setattr__(self, "boundaries", tuple(map(float, self.boundaries)))
+        except ValueError:
+            raise UserError(f"--boundaries={','.join(self.boundaries)} are not numbers.") from None
+        for name, holds, rule in (
+            ("epochs", 0 < self.epochs < float("inf") or self.steps > 0, "positive and finite"),
+            ("steps", 0 <= self.steps < 2**31, "in [0, 2^31)"),
+            ("batch_size", self.batch_size > 0, "positive"),
+            ("image_size", self.image_size >= 0, "0 or more"),
+            ("learning_rate", 0 < self.learning_rate < float("inf"), "positive"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("eval_every", 0 < self.eval_every < float("inf"), "positive and finite"),
+            ("seed", 0 <= self.seed < 2**32, "in [0, 2^32)"),
+            ("boundaries", all(0 < b < 1 for b in self.boundaries), "fractions between 0 and 1"),
+            ("boundaries", list(self.boundaries) == sorted(self.boundaries), "in rising order"),
+        ):
+            if not holds:
+                raise UserError(f"--{name}={getattr(self, name)} must be {rule}.")
+        for name in ("init", "dense_init", "bias_init"):
+            text = getattr(self, name)
+            if text or name != "dense_init":
+                _named(name, get, text)
+        if self.refine:
+            _named("refine", refine.check, self.refine)
+        _named("activation", get_activation, self.activation)
+        _named("model", create_model, self.model)
+
+    def command(self) -> str:
+        """The command that repeats the run."""
+        base = Config.create(preset=self.preset)
+        flags = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value == getattr(base, field.name) and field.name not in ("init", "model", "preset"):
+                continue
+            if field.name == "preset" and not value:
+                continue
+            if field.name == "steps" and not value and self.epochs != base.epochs:
+                continue  # --epochs says it
+            if isinstance(value, bool):
+                flags.append(f"--{'' if value else 'no'}{field.name}")
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                flags.append(f"--{field.name}={text}")
+        return shlex.join(["python", "launch.py", *flags])
+
+    def to_json(self) -> str:
+        """All fields, as saved in config.json."""
+        return strict_json(dataclasses.asdict(self), indent=2)
+
+    def same_run(self, saved: dict[str, Any]) -> list[str]:
+        """The fields in which a saved configuration is of another run than this one."""
+        mine = json.loads(self.to_json())
+        keys = [key for key in mine | saved if key not in _PLACES]
+        return [key for key in keys if mine.get(key) != saved.get(key)]
+
+    def run_name(self) -> str:
+        """A folder's name that tells runs with different settings apart."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in _PLACES}
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+        parts = (self.dataset, self.model, self.init)
+        return "-".join(
+            [*(re.sub(r"[^\w.]+", "_", part).strip("_")[:50] for part in parts), digest]
+        )
+
+
+def _named(flag, look_up, text):
+    """Runs `look_up` and puts the flag's name before its message."""
+    try:
+        look_up(text)
+    except UserError as error:
+        raise UserError(f"--{flag}: {error}") from None

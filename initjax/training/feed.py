@@ -1,0 +1,3 @@
+"""Which images a step sees."""
+
+EVAL_BATCH = 512

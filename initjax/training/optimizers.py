@@ -1,0 +1,45 @@
+"""optax optimizers and schedules from a Config."""
+
+import optax
+
+from initjax.training.config import Config
+
+
+def create_schedule(config: Config, total_steps: int) -> optax.Schedule:
+    """The learning rate at each step: a linear warm-up from 0, then constant, stepped or cosine.
+
+    Boundaries of the stepped schedule are fractions of the whole run, warm-up included.
+    """
+    warmup = min(config.warmup_steps, total_steps)
+    peak = config.learning_rate
+    if config.schedule == "constant":
+        main = optax.constant_schedule(peak)
+    elif config.schedule == "step":
+        steps = [round(fraction * total_steps) - warmup for fraction in config.boundaries]
+        # In a short run several boundaries can fall on the same step.
+        scales = {step: 0.1 ** steps.count(step) for step in steps}
+        main = optax.piecewise_constant_schedule(peak, scales)
+    else:
+        main = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def create_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
+    """sgd, adam or adamw.
+
+    Weight decay acts on every parameter, as in He et al. 2015: for sgd and adam it is added to the
+    gradient (an L2 penalty), for adamw it is decoupled (Loshchilov & Hutter 2019).
+    """
+    schedule = create_schedule(config, total_steps)
+    if config.optimizer == "adamw":
+        return optax.adamw(
+            schedule,
+            b1=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )
+    if config.optimizer == "adam":
+        main = optax.adam(schedule, b1=config.momentum, nesterov=config.nesterov)
+    else:
+        main = optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov)
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), main)

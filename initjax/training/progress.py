@@ -1,0 +1,111 @@
+"""What a run says while it runs: a bar on a terminal, lines elsewhere, and its metrics on disk."""
+
+import json
+import pathlib
+import shutil
+import sys
+from collections.abc import Sequence
+
+import tensorboardX
+import tqdm
+
+from initjax.support.files import strict_json, write_whole
+from initjax.training.pictures import plot_curves
+
+
+class Reporter:
+    """Writes metrics.jsonl and TensorBoard events under `folder`, and shows the progress.
+
+    A context manager: leaving it closes the files.
+    """
+
+    def __init__(self, folder: pathlib.Path, total_steps: int, steps_per_epoch: int):
+        self._path = folder / "metrics.jsonl"
+        self._curves = folder / "curves.png"
+        self._steps_per_epoch = steps_per_epoch
+        self._total_steps = total_steps
+        self._events: tensorboardX.SummaryWriter | None = None
+        size = shutil.get_terminal_size()  # 80 by 24 where tqdm would take it for 0, and be silent
+        self._bar = tqdm.tqdm(
+            total=total_steps,
+            disable=not sys.stderr.isatty(),
+            unit="step",
+            # With the postfix of `progress`, this fits in 80 columns.
+            bar_format="{l_bar}{bar}|{remaining} left{postfix}",
+            ncols=size.columns,
+            nrows=size.lines,
+        )
+        self.rows: list[dict] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._bar.close()
+        if self._events:
+            self._events.close()
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def resume(self, step: int) -> None:
+        """Reads the rows up to `step` and drops later ones, which will be computed again.
+
+        Call it once, before the first `progress` or `evaluation`.
+        """
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a run that was killed
+            if row["step"] <= step:
+                self.rows.append(row)
+        write_whole(self._path, "".join(strict_json(row) + "\n" for row in self.rows))
+        if step < self._total_steps:
+            # TensorBoard forgets the events that this run will write again.
+            self._events = tensorboardX.SummaryWriter(
+                str(self._path.parent / "tensorboard"),
+                purge_step=step + 1,
+                filename_suffix=f".{step}",
+            )
+        self._bar.initial = self._bar.n = step  # for the time left: these steps took none now
+
+    def progress(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Moves the bar."""
+        if self._bar.disable:
+            return
+        self._bar.set_description(f"epoch {step / self._steps_per_epoch:.1f}", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {loss:.3f}, accuracy {accuracy:.3f}, {images_per_second:.0f} images/s",
+            refresh=False,
+        )
+        self._bar.update(step - self._bar.n)
+
+    def evaluation(self, row: dict) -> None:
+        """Records one evaluation, as a row of metrics.jsonl and as TensorBoard scalars."""
+        self.rows.append(row)
+        with self._path.open("a") as file:
+            file.write(strict_json(row) + "\n")
+        for name, value in row.items():
+            if name not in ("step", "epoch", "seconds"):
+                self._events.add_scalar(name, value, row["step"])
+        left = (self._total_steps - row["step"]) / row["step"] * row["seconds"]
+        self.say(
+            f"epoch {row['epoch']:.1f}  train loss {row['train_loss']:.4f}"
+            f"  accuracy {row['train_accuracy']:.4f}  test loss {row['eval_loss']:.4f}"
+            f"  accuracy {row['eval_accuracy']:.4f}  {row['images_per_second']:.0f} images/s"
+            f"  {left:.0f} s left"
+        )
+
+    def draw(self, title: str) -> None:
+        """Draws curves.png."""
+        if self.rows:
+            plot_curves(self.rows, self._curves, title)
+
+
+def folder_contents(folder: pathlib.Path) -> Sequence[str]:
+    """Names of what a run left, folders with a slash."""
+    return [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())]

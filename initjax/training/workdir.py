@@ -1,0 +1,60 @@
+"""A run's folder: made, checked, and held by one process."""
+
+import contextlib
+import json
+import pathlib
+
+from initjax.support.environment import describe_environment
+from initjax.support.errors import UserError
+from initjax.support.files import strict_json, user_path, write_whole
+from initjax.training.config import Config
+
+
+def open_workdir(config: Config) -> pathlib.Path:
+    """Makes the run's folder, or checks that the one there is of the same run."""
+    folder = user_path(config.workdir or pathlib.Path("runs") / config.run_name())
+    saved = folder / "config.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not saved.exists():
+            # Not in config.json: the same run may go on elsewhere, or by a later commit.
+            text = strict_json(describe_environment(), indent=2)
+            write_whole(folder / "environment.json", text + "\n")
+            write_whole(saved, config.to_json() + "\n")
+        old = json.loads(saved.read_text())
+        (folder / "metrics.jsonl").open("a").close()
+        if not isinstance(old, dict):
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{saved} is not a configuration.\nPass another --workdir.") from None
+    except OSError as error:
+        raise UserError(
+            f"--workdir: {folder} cannot be written: {error.strerror}.\nPass another --workdir."
+        ) from None
+    mine = json.loads(config.to_json())
+    if different := config.same_run(old):
+        shown = ", ".join(f"{n}: {old.get(n)!r} there, {mine.get(n)!r} now" for n in different[:3])
+        raise UserError(
+            f"{folder} holds a run with other settings ({shown}).\nPass another --workdir."
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def alone_in(folder: pathlib.Path):
+    """Holds the run's folder, so that the same command given twice does not mix two runs."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / "config.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Another process is training in {folder}.\nWait for it, or pass another --workdir."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield

@@ -1,0 +1,317 @@
+"""python -m initjax.fit: checkpoint to table, fit.json, report, and back to an initializer."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import initjax
+from initjax import weights
+from initjax.distributions import Empirical, StudentT, SymmetricPowerLaw
+from initjax.distributions.laws import LAWS
+from initjax.fit import controls, file, pictures as pictures, report
+from initjax.fit.__main__ import main
+from initjax.fit.analysis import describe
+from initjax.fit.checkpoint import _kernel, analyze_checkpoint
+from initjax.fit.controls import cutoff_exponents, gaussian_slopes
+from initjax.fit.file import VERSION, load
+from initjax.fit.histograms import histogram
+from initjax.fit.scales import scales
+from initjax.support.errors import UserError
+
+
+def network(seed=0):
+    """Weights of known laws, under the names of a small convolutional network."""
+    rng = np.random.default_rng(seed)
+    radius = np.array([[0.5, 1, 0.5], [1, 2, 1], [0.5, 1, 0.5]])
+    return {
+        "first/kernel": rng.standard_normal((3, 3, 16, 32)) * radius[..., None, None],
+        "second/kernel": 0.05 * rng.standard_t(4, (1, 1, 64, 128)),
+        "third/kernel": 0.1 * rng.laplace(size=(128, 64)),
+        "head/kernel": 0.01 * 50 ** rng.random((64, 50)) * rng.choice([-1, 1], (64, 50)),
+        "head/bias": np.zeros(50),
+        "broken/kernel": np.full((10, 10), np.nan),
+        "flat/kernel": np.ones((10, 10)),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the command leaves for the network above."""
+    folder = tmp_path_factory.mktemp("fit")
+    arrays = {name: value.astype(np.float32) for name, value in network().items()}
+    np.savez(folder / "weights.npz", **arrays)
+    out = folder / "out"
+    main([str(folder / "weights.npz"), f"--out={out}", "--bootstraps=20"])
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return load(folder)
+
+
+def layer(found, name):
+    return next(item for item in found["layers"] if item["path"].startswith(name))
+
+
+def test_finds_the_laws(found):
+    assert [item["path"].split("/")[0] for item in found["layers"]] == [
+        "first", "second", "third", "head",
+    ]  # fmt: skip
+    assert layer(found, "second")["best"] == "student_t"
+    assert layer(found, "third")["best"] == "laplace"
+    assert layer(found, "head")["best"] == "truncated_power_law"
+    head = layer(found, "head")["laws"]["truncated_power_law"]
+    error = head["standard_errors"]["alpha"]
+    assert abs(head["parameters"]["alpha"] - 1) < 4 * error
+    low, high = head["intervals"]["alpha"]
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=1e-3)
+
+
+def test_reports_what_it_skips(found):
+    assert [path.split("/")[0] for path, _ in found["skipped"]] == ["broken", "flat"]
+    reasons = " ".join(reason for _, reason in found["skipped"])
+    assert "100 of 100 weights are infinite or NaN" in reasons
+    assert "one of 1 sizes" in reasons
+
+
+def test_the_file_is_complete_and_strict_json(folder, found):
+    json.loads((folder / "fit.json").read_text(), parse_constant=pytest.fail)
+    assert found["version"] == VERSION
+    for item in [*found["layers"], found["pool"]]:
+        assert set(item["laws"]) == set(LAWS)
+        aics = [law["aic"] for law in item["laws"].values()]
+        assert aics == sorted(aics)
+        assert item["laws"][item["best"]]["vuong_best"] == {"z": 0, "p": 1}
+        assert item["laws"]["normal"]["nats_over_normal"] == 0
+        assert item["tail"]["bootstraps"] == 20 and 0 <= item["tail"]["p"] <= 1
+        assert len(item["quantiles"]) == len(Empirical.probabilities())
+    assert found["pool"]["size"] == sum(item["size"] for item in found["layers"])
+    # Everything that the docstring of initjax.fit.file names is there, and nothing else.
+    documented = set(re.findall(r"\b[a-z_]+\b", file.__doc__))
+    assert set(found) <= documented and set(found["layers"][0]) <= documented
+
+
+def test_scales_of_positions(found):
+    scales = layer(found, "first")["scales"]
+    expected = np.array([[0.5, 1, 0.5], [1, 2, 1], [0.5, 1, 0.5]])
+    expected = expected / np.sqrt((expected**2).mean())
+    # 512 weights a position: a relative standard error of 1 / sqrt(1024).
+    np.testing.assert_allclose(scales["position_scale"], expected, rtol=4 / math.sqrt(1024))
+    assert scales["kurtosis"] > 5
+    error = math.sqrt(24 / (9 * 512))
+    assert abs(scales["kurtosis_without_position"] - 3) < 4 * error
+    positions = layer(found, "first")["positions"]
+    assert len(positions) == 9 and positions[4]["position"] == [1, 1]
+    assert positions[4]["sd"] == pytest.approx(2, rel=4 / math.sqrt(1024))
+    assert layer(found, "third")["positions"] == []
+
+
+def test_report_in_a_browser_needs_nothing_else(folder, found):
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 6
+    assert not re.search(r"(src|href)='(?!data:)", page) and "<script" not in page
+    answer = page.index("Is the law of these weights a power law?")
+    assert answer < page.index("<img")
+    assert "In some layers" in report.verdict(found)[0]
+    assert "head/kernel (alpha" in report.verdict(found)[1]
+    hostile = {**found, "skipped": [["<script>x</script>", "a & b"]]}
+    page = report.html_page(hostile)
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_words_say_what_was_found():
+    rng = np.random.default_rng(0)
+    arrays = {f"{i}/kernel": rng.standard_normal((50, 60)) for i in range(5)}
+    tensors = tuple(
+        weights.Tensor(name, value.shape, "float64", "flax", lambda value=value: value)
+        for name, value in arrays.items()
+    )
+    checkpoint = weights.Checkpoint("normal", "npz", tensors)
+    sentences = report.verdict(analyze_checkpoint(checkpoint, bootstraps=0))
+    assert "a power law? No. Of 5 layers (15,000 weights)" in sentences[0]
+    assert not any("Far tails" in sentence for sentence in sentences)
+
+
+def test_pictures(found):
+    for draw in (
+        pictures.plot_ccdfs, pictures.plot_exponents, pictures.plot_cutoffs, pictures.plot_radial,
+        pictures.plot_aic, pictures.plot_kurtosis,
+    ):  # fmt: skip
+        assert draw(found).axes
+    assert pictures.plot_radial({**found, "layers": found["layers"][1:]}) is None
+    second = layer(found, "second")
+    sizes = np.array([0.05, 0.2])
+    exact = 2 * scipy.stats.t(4).sf(sizes / 0.05)
+    error = 4 * math.sqrt(0.25 / second["size"])
+    np.testing.assert_allclose(pictures.magnitude_ccdf(second, sizes), exact, atol=error)
+    np.testing.assert_allclose(pictures.law_ccdf(second, "student_t", sizes), exact, atol=error)
+
+
+@pytest.mark.parametrize(
+    ("law", "kind"), [("best", StudentT), ("nspl", SymmetricPowerLaw), ("empirical", Empirical)]
+)
+def test_a_fit_is_an_initializer(folder, law, kind):
+    init = initjax.from_fit(folder / "fit.json", "second.*", law=law, scale=1.5)
+    assert isinstance(init.distribution, kind)
+    drawn = np.asarray(init(jax.random.key(0), (300, 400)))
+    assert drawn.var() == pytest.approx(1.5 / 300, rel=1e-5)
+    if law == "empirical":
+        original = network()["second/kernel"].ravel()
+        scaled = drawn.ravel() * original.std() / drawn.std()
+        assert scipy.stats.ks_2samp(scaled, original).pvalue > 1e-4
+
+
+def test_fitted_scale(folder):
+    init = initjax.from_fit(folder, "third", scale="fitted", law="laplace")
+    # Laplace weights of scale .1 with a fan of 128.
+    assert init.scale == pytest.approx(128 * 2 * 0.01, rel=0.1)
+
+
+def test_every_law_draws(folder, found):
+    """Of finite variance; the others say so."""
+    for name in LAWS:
+        try:
+            init = initjax.from_fit(folder, "third", law=name)
+        except UserError as error:
+            assert "no finite variance" in str(error)
+            continue
+        drawn = np.asarray(init(jax.random.key(1), (200, 300)))
+        assert np.isfinite(drawn).all()
+
+
+def test_rules_apply_a_fit_to_another_network(folder):
+    shapes = {
+        f"Conv_{i}": {"kernel": jax.ShapeDtypeStruct((3, 3, 8, 8), jnp.float32)} for i in range(2)
+    } | {f"Dense_{i}": {"kernel": jnp.zeros((8, 8)), "bias": jnp.ones(8)} for i in range(3)}
+    rules = initjax.rules_from_fit(folder, shapes)
+    laws = {rule.pattern: rule.init.distribution for rule in rules}
+    assert laws["^Dense_0/kernel$"] == initjax.from_fit(folder, "second").distribution
+    assert laws["^Dense_2/kernel$"] == initjax.from_fit(folder, "head").distribution
+    assert laws["^Conv_1/kernel$"] == initjax.from_fit(folder, "first").distribution
+    params = initjax.reinitialize(shapes, rules, jax.random.key(0))
+    assert float(params["Dense_1"]["kernel"].std()) > 0
+    assert (params["Dense_1"]["bias"] == 1).all()
+    with pytest.raises(UserError, match="matches no leaf"):
+        initjax.rules_from_fit(folder, shapes, pattern="nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": "nowhere"}, "has no layer 'nowhere'"),
+        ({"layer": "("}, "not a regular expression"),
+        ({"layer": "second", "law": "cauchy"}, "law='cauchy' was not fitted"),
+        ({"layer": "second", "scale": -1}, "scale=-1.0 must be positive"),
+    ],
+)
+def test_from_fit_errors(folder, arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        initjax.from_fit(folder, **arguments)
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        initjax.from_fit(tmp_path / "fit.json", "a")
+    (tmp_path / "fit.json").write_text("{}")
+    with pytest.raises(UserError, match="is not a fit file"):
+        initjax.from_fit(tmp_path, "a")
+    (tmp_path / "fit.json").write_text(json.dumps({"version": 99}))
+    with pytest.raises(UserError, match="has version 99"):
+        initjax.from_fit(tmp_path, "a")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["missing.npz"], "missing.npz"),
+        (["weights.npz", "--layers=nowhere"], "nothing that matches --layers='nowhere'"),
+        (["weights.npz", "--layers=("], "not a regular expression"),
+        (["weights.npz", "--layers=broken"], "no layer can be fitted"),
+        (["weights.npz", "--bootstraps=-1"], "bootstraps=-1"),
+        (["garbage.npz"], "garbage.npz"),
+    ],
+)
+def test_command_errors(folder, flags, message, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "garbage.npz").write_bytes(b"PK\x03\x04garbage")
+    with pytest.raises(SystemExit) as stopped:
+        main(flags)
+    assert str(stopped.value).startswith("error: ") and message in str(stopped.value)
+    assert str(stopped.value).count("\n") <= 2
+
+
+def test_layers_chosen_by_the_user(folder, capsys):
+    main([str(folder.parent / "weights.npz"), "--layers=third|head", "--bootstraps=0"])
+    out = capsys.readouterr().out
+    assert "third/kernel" in out and "second/kernel" not in out
+    assert "skipped head/bias: 0 weights that are not 0" in out
+
+
+def test_command_as_a_user_runs_it(folder):
+    """In a process of its own: a table, an answer; Ctrl-C stops it without a traceback."""
+    command = [sys.executable, "-m", "initjax.fit", str(folder.parent / "weights.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert "student_t" in done.stdout and "a power law?" in done.stdout
+    assert done.stderr == ""
+    with subprocess.Popen(
+        [*command, "--bootstraps=1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert "npz, 7 tensors" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 130 and err == "Stopped.\n"
+
+
+@pytest.mark.parametrize(("size", "slope", "error"), [(150, -0.26, 0.075), (5_000_000, -2.96, 0.1)])
+def test_slopes_that_gaussian_samples_have(size, slope, error):
+    """-.26 at n = 300 and -2.96 at n = 1e7, one side of each; error: the sd of one sample."""
+    assert abs(gaussian_slopes(size, 40).mean() - slope) < 2 * error
+
+
+def test_slope_of_a_sample_is_that_of_its_control():
+    counted = histogram(np.random.default_rng(1).standard_normal(100_000))
+    found = controls.slope(counted)
+    assert abs(found["measured"] - found["gaussian_mean"]) < 4 * found["gaussian_sd"]
+
+
+def test_jarque_bera():
+    values = np.random.default_rng(2).standard_t(8, 5_000)
+    expected = scipy.stats.jarque_bera(values)
+    found = describe(histogram(values))["jarque_bera"]
+    assert found["statistic"] == pytest.approx(expected.statistic, rel=5e-3)
+
+
+def test_exponents_against_cutoffs():
+    rng = np.random.default_rng(3)
+    for row in cutoff_exponents(histogram(1 + rng.pareto(1.5, 200_000))):
+        assert abs(row["alpha"] - 2.5) < 4 * row["standard_error"]
+    for row in cutoff_exponents(histogram(rng.standard_normal(200_000))):
+        if row["quantile"] >= 0.25:
+            assert row["alpha"] == pytest.approx(
+                row["gaussian_alpha"], abs=5 * row["standard_error"] + 0.01
+            )
+
+
+def test_torch_kernels_are_turned():
+    kernel = np.random.default_rng(4).standard_normal((8, 4, 3, 3))
+    kernel[0] *= 10
+    found = scales(_kernel(kernel, "torch"))
+    assert np.shape(found["position_scale"]) == (3, 3)
+    assert found["channel_spread"] > 0.5
+    assert found["kurtosis"] > 8 > 4 > found["kurtosis_without_channel"]

@@ -1,0 +1,175 @@
+import dataclasses
+import json
+import shlex
+
+import pytest
+from absl import flags
+
+import launch
+from initjax.support.errors import UserError
+from initjax.training import Config
+
+
+@pytest.fixture(scope="module")
+def parse():
+    """The Config of a command line, by the launcher's own flags."""
+    launch.define_flags()
+
+    def parse(command):
+        for field in dataclasses.fields(Config):
+            flags.FLAGS[field.name].unparse()
+        flags.FLAGS(shlex.split(command))
+        return launch.config_from_flags()
+
+    yield parse
+    for field in dataclasses.fields(Config):
+        delattr(flags.FLAGS, field.name)
+
+
+def test_every_field_is_a_flag_with_the_same_default(parse):
+    assert parse("launch.py") == Config()
+    for field in dataclasses.fields(Config):
+        assert field.metadata["help"] in flags.FLAGS[field.name].help
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"init": "nspl(alpha=1.5, ratio=30)", "model": "mlp(depth=3, width=16)", "epochs": 1.5},
+        {"steps": 7, "nesterov": False, "download": True, "boundaries": (0.25, 0.5, 0.875)},
+        {"boundaries": (), "dense_init": "zeros", "bias_init": "normal(stddev=0.5)"},
+        {"learning_rate": 1e-7, "weight_decay": 0.0, "workdir": "a folder/it's", "seed": 2**32 - 1},
+        {"preset": "resnet_cifar"},
+        {"preset": "resnet_cifar", "epochs": 20.0, "nesterov": True},
+        {"preset": "resnet_cifar", "epochs": 3.0, "dataset": "digits", "schedule": "cosine"},
+        {"preset": "resnet_cifar", "steps": 5, "momentum": 0.5, "augment": "crop"},
+    ],
+)
+def test_command_repeats_the_run(parse, settings):
+    config = Config.create(**settings)
+    assert shlex.split(config.command())[:2] == ["python", "launch.py"]
+    assert parse(config.command().removeprefix("python ")) == config
+    # Not by the defaults alone.
+    for name, value in settings.items():
+        assert getattr(config, name) == value
+
+
+def test_json_round_trip():
+    config = Config.create(model="mlp", steps=3, boundaries=(0.25,), init="nspl(alpha=2)")
+    assert Config(**json.loads(config.to_json())) == config
+    assert config.same_run(json.loads(config.to_json())) == []
+
+
+def test_same_run_tells_settings_from_places():
+    config = Config(model="mlp")
+    moved = dataclasses.replace(config, workdir="elsewhere", data_dir="there", download=True)
+    assert moved.same_run(json.loads(config.to_json())) == []
+    other = dataclasses.replace(config, seed=1, init="zeros")
+    assert other.same_run(json.loads(config.to_json())) == ["init", "seed"]
+    assert config.same_run({}) != []
+
+
+def test_preset_is_the_recipe_of_he_et_al():
+    config = Config.create(preset="resnet_cifar")
+    expected = {
+        "dataset": "cifar10",
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 1e-4,
+        "batch_size": 128,
+        "steps": 64_000,
+        "schedule": "step",
+        "boundaries": (0.5, 0.75),
+        "warmup_steps": 0,
+        "augment": "crop_flip",
+        "label_smoothing": 0.0,
+    }
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 64), ("learning_rate", 0.2), ("nesterov", True), ("dataset", "digits")],
+)
+def test_any_field_overrides_the_preset(name, value):
+    preset = Config.create(preset="resnet_cifar")
+    config = Config.create(preset="resnet_cifar", **{name: value})
+    assert getattr(preset, name) != value
+    assert config == dataclasses.replace(preset, **{name: value})
+
+
+def test_epochs_override_the_steps_of_a_preset():
+    config = Config.create(preset="resnet_cifar", epochs=2.0)
+    assert (config.epochs, config.steps) == (2.0, 0)
+
+
+def test_epochs_and_steps_together_are_an_error():
+    with pytest.raises(UserError, match="--epochs and --steps"):
+        Config.create(epochs=2.0, steps=5)
+
+
+def test_boundaries_are_parsed(parse):
+    assert parse("launch.py --boundaries=0.25,0.5").boundaries == (0.25, 0.5)
+    assert parse("launch.py --boundaries=").boundaries == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "foo"}, "--optimizer='foo' is not one of sgd, adam, adamw"),
+        ({"schedule": "foo"}, "constant, step, cosine"),
+        ({"precision": "float16"}, "float32, bfloat16"),
+        ({"augment": "foo"}, "auto, none, crop, crop_flip"),
+        ({"preset": "foo"}, "resnet_cifar"),
+        ({"init": "foo"}, "--init: .*he_normal"),
+        ({"init": ""}, "--init: "),
+        ({"dense_init": "foo"}, "--dense_init: .*he_normal"),
+        ({"bias_init": "constant(value=[])"}, "--bias_init|value"),
+        ({"model": "foo"}, "--model: .*resnet32"),
+        ({"model": "mlp(depth=2.5)"}, "--model: depth=2.5"),
+        ({"activation": "foo"}, "--activation: .*relu"),
+        ({"epochs": 0.0}, "--epochs=0.0"),
+        ({"epochs": float("nan")}, "--epochs=nan"),
+        ({"epochs": float("inf")}, "--epochs=inf"),
+        ({"steps": -1}, "--steps=-1"),
+        ({"steps": 2**31}, "--steps="),
+        ({"batch_size": 0}, "--batch_size=0"),
+        ({"image_size": -1}, "--image_size=-1"),
+        ({"learning_rate": 0.0}, "--learning_rate=0.0"),
+        ({"learning_rate": float("inf")}, "--learning_rate=inf"),
+        ({"momentum": 1.0}, "--momentum=1.0"),
+        ({"weight_decay": -1e-4}, "--weight_decay=-0.0001"),
+        ({"warmup_steps": -1}, "--warmup_steps=-1"),
+        ({"label_smoothing": 1.0}, "--label_smoothing=1.0"),
+        ({"eval_every": 0.0}, "--eval_every=0.0"),
+        ({"eval_every": float("inf")}, "--eval_every=inf"),
+        ({"seed": -1}, "--seed=-1"),
+        ({"boundaries": ("x",)}, "--boundaries=x"),
+        ({"boundaries": (0.5, 0.25)}, "rising"),
+        ({"boundaries": (1.5,)}, "between 0 and 1"),
+    ],
+)
+def test_bad_values_are_told_by_flag(settings, message):
+    with pytest.raises(UserError, match=message) as error:
+        Config.create(**settings)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_run_name_tells_settings_apart():
+    configs = [
+        Config(model="mlp"),
+        Config(model="mlp", seed=1),
+        Config(model="mlp", learning_rate=0.2),
+        Config(model="mlp", init="nspl(alpha=2)"),
+        Config(model="mlp(width=10)"),
+    ]
+    names = [config.run_name() for config in configs]
+    assert len(set(names)) == len(names)
+    assert names[0].startswith("digits-mlp-nspl-")
+    assert Config(model="mlp", workdir="w", data_dir="d").run_name() == names[0]
+    long = Config(init="nspl(" + " " * 500 + "alpha=2)", dataset="imagenette/160px-v2").run_name()
+    assert len(long) < 200
+    assert "/" not in long

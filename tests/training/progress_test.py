@@ -1,0 +1,106 @@
+import io
+import json
+import struct
+import sys
+
+from tensorboardX.proto import event_pb2
+
+from initjax.training.progress import Reporter, folder_contents
+
+
+def row(step, loss=0.5):
+    return {
+        "step": step,
+        "epoch": step / 4,
+        "train_loss": loss,
+        "train_accuracy": 0.25,
+        "eval_loss": 1.5,
+        "eval_accuracy": 0.75,
+        "images_per_second": 100.0,
+        "seconds": 2.0 * step,
+    }
+
+
+def read_events(folder):
+    """The events in all files of a folder; a record is length, checksum, event, checksum."""
+    events = []
+    for path in sorted((folder / "tensorboard").iterdir()):
+        stream = io.BytesIO(path.read_bytes())
+        while head := stream.read(12):
+            events.append(event_pb2.Event.FromString(stream.read(struct.unpack("<Q", head[:8])[0])))
+            stream.read(4)
+    return events
+
+
+def scalars(folder):
+    return {
+        (event.step, value.tag): value.simple_value
+        for event in read_events(folder)
+        for value in event.summary.value
+    }
+
+
+def run(folder, steps, resume=0):
+    with Reporter(folder, total_steps=8, steps_per_epoch=4) as reporter:
+        reporter.resume(resume)
+        for step in steps:
+            reporter.progress(step, 0.5, 0.25, 100.0)
+            reporter.evaluation(row(step))
+        reporter.draw("a title")
+    return reporter
+
+
+def test_rows_events_curves_and_lines(tmp_path, capsys):
+    run(tmp_path, (4, 8))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [row(4), row(8)]
+    names = ("train_loss", "train_accuracy", "eval_loss", "eval_accuracy", "images_per_second")
+    expected = {(step, name): row(step)[name] for step in (4, 8) for name in names}
+    assert scalars(tmp_path) == expected
+    assert folder_contents(tmp_path) == ["curves.png", "metrics.jsonl", "tensorboard/"]
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()
+    for part in ("epoch 1.0", "train loss 0.5000", "accuracy 0.2500", "test loss 1.5000"):
+        assert part in first
+    assert "accuracy 0.7500  100 images/s  8 s left" in first
+    assert "epoch 2.0" in second
+    assert second.endswith("  0 s left")
+    assert err == ""
+
+
+def test_resume_drops_what_will_be_computed_again(tmp_path):
+    run(tmp_path, (2, 4, 6))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "ep')  # killed while writing
+    reporter = run(tmp_path, (8,), resume=4)
+    assert [row["step"] for row in reporter.rows] == [2, 4, 8]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 8]
+    starts = [e.step for e in read_events(tmp_path) if e.session_log.status == 1]
+    assert starts == [1, 5]  # TensorBoard forgets events from this step on
+
+
+def test_a_finished_run_writes_no_events(tmp_path):
+    run(tmp_path, (8,))
+    before = folder_contents(tmp_path / "tensorboard")
+    assert run(tmp_path, (), resume=8).rows == [row(8)]
+    assert folder_contents(tmp_path / "tensorboard") == before
+
+
+def test_a_bar_on_a_terminal_fits_80_columns(tmp_path, monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    with Reporter(tmp_path, total_steps=64_000, steps_per_epoch=390) as reporter:
+        reporter.resume(32_000)
+        reporter._bar.start_t -= 10
+        reporter.progress(63_000, 0.123, 0.456, 12_345.0)
+        reporter._bar.refresh()
+    shown = terminal.getvalue()
+    for part in ("epoch 161.5", "98%", "loss 0.123", "accuracy 0.456", "12345 images/s", " left"):
+        assert part in shown
+    assert max(len(bar.rstrip()) for bar in shown.split("\r")) <= 80
