@@ -70,3 +70,11 @@ from initjax.theory.gains import gain as gain
 dirac = identity
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name == "load_run":  # not at import: `import initjax` needs no Flax, Optax or Orbax
+        from initjax.training.inference import load_run
+
+        return load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
-"""Image classification data as uint8 arrays in memory, its augmentation, and exact evaluation."""
+"""Image classification data as arrays in memory, its augmentation, and exact evaluation."""
 
 from initjax.data.augmentation import (
     AUGMENTATIONS as AUGMENTATIONS,
+    Normalization as Normalization,
     augment as augment,
     default_augmentation as default_augmentation,
     draw_augmentation as draw_augmentation,
@@ -13,4 +14,7 @@ from initjax.data.dataset import (
 )
 from initjax.data.load import (
     load as load,
+)
+from initjax.data.own import (
+    from_arrays as from_arrays,
 )

@@ -1,10 +1,12 @@
 """Normalization and augmentation of batches of images, on the device."""
 
+import dataclasses
 import functools
 import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 
@@ -16,14 +18,28 @@ def default_augmentation(name: str) -> str:
 
 
 def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """Standardizes the channels of uint8 images [B, H, W, C] to float32.
+    """Standardizes the channels of images [B, H, W, C] to float32.
 
     Args:
-      images: uint8 [B, H, W, C].
-      mean: float32 [C], in [0, 1] units as in `Dataset`.
+      images: uint8 [B, H, W, C], which are divided by 255, or floats as they are.
+      mean: float32 [C], of the divided images, as in `Dataset`.
       std: float32 [C], likewise. A channel that is constant in training (std 0) is only centred.
     """
-    return (images.astype(jnp.float32) / 255 - mean) / jnp.where(std > 0, std, 1)
+    scaled = images.astype(jnp.float32)
+    if images.dtype == jnp.uint8:
+        scaled = scaled / 255
+    return (scaled - mean) / jnp.where(std > 0, std, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Normalization:
+    """`normalize` with the statistics of one training set: images -> what its model takes."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __call__(self, images) -> jax.Array:
+        return normalize(jnp.asarray(images), self.mean, self.std)
 
 
 def draw_augmentation(key: jax.Array, batch_size: int, pad: int) -> tuple[jax.Array, jax.Array]:

@@ -16,9 +16,9 @@ class Dataset:
 
     Attributes:
       name: the name it was loaded by.
-      train_images: uint8 [N, H, W, C].
+      train_images: uint8 [N, H, W, C], or float32, in units of its own.
       train_labels: int32 [N].
-      test_images: uint8 [M, H, W, C].
+      test_images: [M, H, W, C], likewise.
       test_labels: int32 [M].
       num_classes: labels are in [0, num_classes).
       label_names: one name a class.
@@ -34,7 +34,7 @@ class Dataset:
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean of every channel over the training images in [0, 1] units, float32 [C]."""
+        """Mean of every channel over the training images, bytes divided by 255; float32 [C]."""
         return self._channel_statistics[0]
 
     @property
@@ -44,7 +44,11 @@ class Dataset:
 
     @functools.cached_property
     def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, std), exact, because it is enough to count the 256 values of uint8."""
+        """(mean, std); exact for bytes, because it is enough to count their 256 values."""
+        if self.train_images.dtype != np.uint8:
+            over = {"axis": (0, 1, 2), "dtype": np.float64}
+            mean, std = self.train_images.mean(**over), self.train_images.std(**over)
+            return mean.astype(np.float32), std.astype(np.float32)
         num_channels = self.train_images.shape[-1]
         counts = np.zeros((num_channels, 256), np.int64)
         # In chunks, because bincount makes an int64 copy of what it counts.

@@ -41,7 +41,9 @@ def find_builder(name: str, data_dir: str | os.PathLike | None):
     import tensorflow_datasets as tfds
 
     if not re.fullmatch(r"\w+(/[^/:]+)?(:\d+\.\d+\.\d+)?", name):
-        raise UserError(f"dataset={name!r} is not of the form NAME, NAME/CONFIG or NAME:VERSION.")
+        raise UserError(
+            f"dataset={name!r} is not of the form NAME, NAME/CONFIG or NAME:VERSION, nor a folder."
+        )
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:

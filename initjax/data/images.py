@@ -5,6 +5,7 @@ import io
 import numpy as np
 import PIL.Image
 
+MAX_SIZE = 2048  # pixels; a slip such as 32000 would fill the memory before anything was told
 PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 

@@ -11,6 +11,7 @@ A command's `main` raises what went wrong, inside `answers`; run by a shell, it 
 
 import argparse
 import contextlib
+import difflib
 import os
 import signal
 import sys
@@ -96,12 +97,25 @@ def parse_absl_flags(argv: list[str]) -> list[str]:
     """The flags parser of `absl.app.run`, with errors that are the user's; returns what is left."""
     from absl import flags
 
+    see = f"`python {argv[0]} --help` lists the flags."
     try:
         return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        meant = _flag_meant(error.flagname, list(flags.FLAGS))
+        hint = f" Did you mean --{meant}?" if meant else ""
+        raise UserError(f"Unknown command line flag {error.flagname!r}.{hint}\n{see}") from None
     except flags.Error as error:
-        raise UserError(f"{error}\n`python {argv[0]} --help` lists the flags.") from None
+        raise UserError(f"{error}\n{see}") from None
     except SystemExit:  # 1, where absl has shown the help that it was asked for
         sys.exit(0)
+
+
+def _flag_meant(written: str, names: list[str]) -> str | None:
+    """The flag that `written` is a slip for: --lr, with its words' initials, or --epoch."""
+    for name in names:
+        if len(written) > 1 and "".join(word[:1] for word in name.split("_")) == written:
+            return name
+    return next(iter(difflib.get_close_matches(written, names, n=1)), None)
 
 
 def _catch_ctrl_c() -> None:

@@ -4,10 +4,23 @@ from initjax.training.config import (
     Config as Config,
 )
 from initjax.training.devices import (
+    Devices as Devices,
     use_cpu_cores as use_cpu_cores,
 )
+from initjax.training.inference import (
+    load_run as load_run,
+)
 from initjax.training.loop import (
+    train as train,
     train_and_evaluate as train_and_evaluate,
+)
+from initjax.training.objective import (
+    METRICS as METRICS,
+    metric as metric,
+)
+from initjax.training.progress import (
+    Listener as Listener,
+    Quiet as Quiet,
 )
 from initjax.training.trainer import (
     Trainer as Trainer,

@@ -73,3 +73,20 @@ class Checkpoints:
                 self._manager = self._open()
                 say(f"the checkpoint of step {step} cannot be read; it is now {aside.name}")
         return None
+
+
+def read_latest(folder: pathlib.Path) -> Any:
+    """The newest tree that can be read under `folder`, as dictionaries of arrays; changes nothing.
+
+    Raises:
+      UserError: there is none.
+    """
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    why = "there is none"
+    for step in sorted(steps, reverse=True):
+        try:
+            with ocp.PyTreeCheckpointer() as reader:
+                return reader.restore(folder.absolute() / str(step) / "default")
+        except Exception as error:  # Damage raises any of a dozen errors.
+            why = str(error).splitlines()[0]
+    raise UserError(f"{folder} holds no checkpoint that can be read: {why}.")

@@ -1,19 +1,26 @@
-"""Everything a run depends on, as one frozen value; each field is a command-line flag."""
+"""Everything a run depends on, as one frozen value; each field is a command-line flag.
+
+A text that names something (an initializer, a model, a refinement) is read once, here: the field
+holds what it names. The text itself says no more than how to repeat the run, and which run it is.
+"""
 
 import dataclasses
 import hashlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from initjax import refine
 from initjax.data.augmentation import AUGMENTATIONS
+from initjax.data.images import MAX_SIZE
 from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
 from initjax.support.arguments import one_of
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json
+from initjax.support.naming import Call, parse
 from initjax.theory.activations import activation_names, get_activation
 from initjax.training.recipes import PRESETS
 
@@ -26,20 +33,65 @@ PRECISIONS = ("float32", "bfloat16")
 _PLACES = ("data_dir", "download", "workdir")
 
 
+class Named(str):
+    """A text as it was written, and what it names.
+
+    Attributes:
+      value: what the text names, made when the text was read; None for the empty text.
+    """
+
+    value: Any
+
+    def __new__(cls, text: str, value: Any = None):
+        named = super().__new__(cls, text)
+        named.value = value
+        return named
+
+
+def _model(name: str | Call) -> Call:
+    call = name if isinstance(name, Call) else parse(name, "model")
+    create_model(call)  # what is wrong with it fails here
+    return call
+
+
+def _refinement(name: str | Call) -> Call:
+    call = name if isinstance(name, Call) else parse(name, "refinement")
+    refine.check(call)
+    return call
+
+
+# Field: (text -> what it names, whether the text may be empty).
+_NAMED: dict[str, tuple[Callable, bool]] = {
+    "init": (get, False),
+    "dense_init": (get, True),
+    "bias_init": (get, False),
+    "refine": (_refinement, True),
+    "model": (_model, False),
+}
+
+
 def _flag(default, help_text, choices=None):
     return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The settings of one training run. `Config.create` applies a preset first."""
+    """The settings of one training run. `Config.create` applies a preset first.
+
+    init, dense_init, bias_init, refine and model are given as texts or as what these name; either
+    way they become `Named`: a text, with an initializer, or a `Call`, as its `value`.
+    """
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
     refine: str = _flag(
         "", f"Refinement of the initial weights: {', '.join(refine.names())}; empty: none."
     )
     model: str = _flag("resnet32", f"Model: {', '.join(model_names())}; 'mlp(depth=50)'.")
-    dataset: str = _flag("digits", "digits (embedded), or the name of a tensorflow-datasets set.")
+    dataset: str = _flag(
+        "digits",
+        "digits (embedded), a tensorflow-datasets name, a folder of images by class, or your own"
+        " package.module:function.",
+    )
     data_dir: str = _flag("", "Folder of prepared tensorflow-datasets sets.")
     download: bool = _flag(False, "Download and prepare the data set if it is not there.")
     image_size: int = _flag(0, "Resize images to this size; 0 keeps theirs.")
@@ -78,6 +130,8 @@ class Config:
         Raises:
           UserError (a ValueError): a value out of its range, or both --epochs and --steps.
         """
+        if explicit.get("steps", 1) < 1:  # where it is not given, 0 stands for --epochs
+            raise UserError(f"--steps={explicit['steps']} must be 1 or more.")
         preset = explicit.get("preset", "")
         values = PRESETS[one_of(preset, PRESETS, "preset")] | explicit
         if explicit.get("epochs") and explicit.get("steps"):
@@ -98,10 +152,10 @@ class Config:
             ("epochs", 0 < self.epochs < float("inf") or self.steps > 0, "positive and finite"),
             ("steps", 0 <= self.steps < 2**31, "in [0, 2^31)"),
             ("batch_size", self.batch_size > 0, "positive"),
-            ("image_size", self.image_size >= 0, "0 or more"),
+            ("image_size", 0 <= self.image_size <= MAX_SIZE, f"0 to {MAX_SIZE} pixels"),
             ("learning_rate", 0 < self.learning_rate < float("inf"), "positive"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("weight_decay", 0 <= self.weight_decay < float("inf"), "0 or more and finite"),
             ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("eval_every", 0 < self.eval_every < float("inf"), "positive and finite"),
@@ -111,14 +165,14 @@ class Config:
         ):
             if not holds:
                 raise UserError(f"--{name}={getattr(self, name)} must be {rule}.")
-        for name in ("init", "dense_init", "bias_init"):
-            text = getattr(self, name)
-            if text or name != "dense_init":
-                _named(name, get, text)
-        if self.refine:
-            _named("refine", refine.check, self.refine)
-        _named("activation", get_activation, self.activation)
-        _named("model", create_model, self.model)
+        for name, (look_up, may_be_empty) in _NAMED.items():
+            given = getattr(self, name)
+            if not isinstance(given, Named):
+                empty = given == "" and may_be_empty
+                value = None if empty else _told(name, look_up, given)
+                text = given if isinstance(given, str | Call) else repr(value)
+                object.__setattr__(self, name, Named(str(text), value))
+        _told("activation", get_activation, self.activation)
 
     def command(self) -> str:
         """The command that repeats the run."""
@@ -126,12 +180,13 @@ class Config:
         flags = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value == getattr(base, field.name) and field.name not in ("init", "model", "preset"):
+            shown = field.name in ("init", "model", "preset")
+            if field.name == "epochs" and base.steps and not self.steps:
+                shown = True  # what --steps=0 does not say
+            if value == getattr(base, field.name) and not shown:
                 continue
-            if field.name == "preset" and not value:
+            if field.name in ("preset", "steps") and not value:
                 continue
-            if field.name == "steps" and not value and self.epochs != base.epochs:
-                continue  # --epochs says it
             if isinstance(value, bool):
                 flags.append(f"--{'' if value else 'no'}{field.name}")
             else:
@@ -139,9 +194,12 @@ class Config:
                 flags.append(f"--{field.name}={text}")
         return shlex.join(["python", "launch.py", *flags])
 
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     def to_json(self) -> str:
         """All fields, as saved in config.json."""
-        return strict_json(dataclasses.asdict(self), indent=2)
+        return strict_json(self._fields(), indent=2)
 
     def same_run(self, saved: dict[str, Any]) -> list[str]:
         """The fields in which a saved configuration is of another run than this one."""
@@ -151,7 +209,7 @@ class Config:
 
     def run_name(self) -> str:
         """A folder's name that tells runs with different settings apart."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in _PLACES}
+        fields = {k: v for k, v in self._fields().items() if k not in _PLACES}
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
         parts = (self.dataset, self.model, self.init)
         return "-".join(
@@ -159,9 +217,9 @@ class Config:
         )
 
 
-def _named(flag, look_up, text):
-    """Runs `look_up` and puts the flag's name before its message."""
+def _told(flag, look_up, value):
+    """`look_up(value)`, with the flag's name before the message of a UserError."""
     try:
-        look_up(text)
+        return look_up(value)
     except UserError as error:
         raise UserError(f"--{flag}: {error}") from None

@@ -1,9 +1,20 @@
-"""Devices, and what their programs are made of."""
+"""The devices that programs are mapped over: the only file that calls `jax.pmap`.
 
+It alone knows, too, how a CPU becomes several devices and how to compile without losing Ctrl-C.
+"""
+
+import contextlib
 import os
 import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import numpy as np
+from jax import lax
+
+from initjax.training.step import AXIS
 
 
 def use_cpu_cores(batch_size: int) -> None:
@@ -11,17 +22,87 @@ def use_cpu_cores(batch_size: int) -> None:
 
     Two devices on two cores train a ResNet-32 up to 1.4 times faster than one, because many of
     XLA's CPU operations use one core only. Has no effect on GPUs and TPUs, nor where the
-    environment already sets the number. Call it before anything else uses JAX.
+    environment already sets the number, or JAX is in use: call it before anything else uses it.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     number = max(n for n in (1, 2, 4, 8) if n <= max(cores, 1) and batch_size % n == 0)
-    jax.config.update("jax_num_cpu_devices", number)
+    with contextlib.suppress(RuntimeError):  # JAX is in use, as by a module of the user's own
+        jax.config.update("jax_num_cpu_devices", number)
 
 
-def compile_interruptibly(lowered):
+class Devices:
+    """Devices of this process, on which a program computes the same, each from its share of data.
+
+    Args:
+      devices: all of one kind; None takes those of this process.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        self._devices = list(devices or jax.local_devices())
+        self._indices = np.arange(self.number)
+        self._copy = self._map(lambda _, tree: tree)
+        self.compile_seconds = 0.0  # by all programs so far
+
+    @property
+    def number(self) -> int:
+        """How many devices share a batch."""
+        return len(self._devices)
+
+    def __str__(self) -> str:
+        return f"{self.number} x {self._devices[0].device_kind}"
+
+    @property
+    def loop_in_programs(self) -> bool:
+        """Whether several steps should be one `lax.scan`.
+
+        Not on CPUs, where XLA runs convolutions inside a loop 25 times slower.
+        """
+        return self._devices[0].platform != "cpu"
+
+    def place(self, tree) -> Any:
+        """A tree of host arrays on every device."""
+        return self._copy(self._indices, (), tree)
+
+    def program(self, function: Callable) -> Callable:
+        """`function(donated, kept)` on every device; compiled at the first call, for its shapes.
+
+        Arguments and results are the same on all devices. Inside, `lax.axis_index(AXIS)` and
+        `share` tell them apart.
+        """
+        compiled = None
+
+        def call(donated, kept):
+            nonlocal compiled
+            args = (self._indices, donated, kept)
+            if compiled is None:
+                start = time.perf_counter()
+                compiled = _compile_interruptibly(self._map(function).lower(*args))
+                self.compile_seconds += time.perf_counter() - start
+            return compiled(*args)
+
+        return call
+
+    def share(self, batch_size: int) -> tuple[jax.Array, int]:
+        """Inside a program: (start, size) of this device's part of a batch."""
+        size = batch_size // self.number
+        return lax.axis_index(AXIS) * size, size
+
+    def _map(self, function):
+        """pmap wants one argument that is not the same on all devices: the first, their indices."""
+        return jax.pmap(
+            lambda _, donated, kept: function(donated, kept),
+            axis_name=AXIS,
+            in_axes=(0, None, None),
+            out_axes=None,
+            donate_argnums=1,
+            devices=self._devices,
+        )
+
+
+def _compile_interruptibly(lowered):
     """`lowered.compile()`, in another thread, because in its own Python would see no Ctrl-C."""
     outcome = {}
 

@@ -1,10 +1,14 @@
 """One run from its start to its last row: epochs of steps, evaluations, checkpoints."""
 
+import dataclasses
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
+import numpy as np
 
 from initjax import data
 from initjax.support.environment import describe_environment
@@ -12,11 +16,91 @@ from initjax.support.errors import Interrupted, UserError
 from initjax.support.files import write_whole
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import Config
-from initjax.training.objective import means
-from initjax.training.progress import Reporter, folder_contents
+from initjax.training.devices import Devices
+from initjax.training.objective import METRICS, means
+from initjax.training.progress import Listener, Quiet, Reporter, folder_contents
+from initjax.training.step import TrainState
 from initjax.training.stopping import stop_signals
 from initjax.training.trainer import Trainer
-from initjax.training.workdir import alone_in, open_workdir
+from initjax.training.workdir import alone_in, open_workdir, save_data_facts
+
+_OF_NAMED_MODELS = ("init", "dense_init", "bias_init", "activation", "precision")
+
+
+def train(
+    model,
+    dataset,
+    *,
+    reporter: Listener | None = None,
+    variables=None,
+    order: Callable[[int], Any] | None = None,
+    record: Callable[[int, TrainState], dict[str, float]] | None = None,
+    evaluate: bool = True,
+    stop_at_nan: bool = True,
+    devices: Devices | None = None,
+    **settings,
+) -> tuple[list[dict[str, Any]], TrainState]:
+    """Trains once, in memory and in silence.
+
+    >>> from initjax.models import create_model
+    >>> model = create_model("mlp(width=16)", kernel_init="he_normal")
+    >>> rows, state = train(model, "digits", epochs=2, batch_size=64)
+    >>> [row["step"] for row in rows]
+    [22, 44]
+
+    Args:
+      model: a name, such as "resnet32", or any Flax Linen module: float32 images [B, H, W, C] to
+        logits [B, num_classes]. It is told `train=True` in training steps if it takes that. One
+        with batch normalization has, on several devices, a field `axis_name` for it. Dropout draws
+        from the stream "dropout".
+      dataset: a name, a `Dataset`, or arrays (train_images, train_labels, test_images, test_labels)
+        as `initjax.data.from_arrays` takes them.
+      reporter: who is told how it goes on; None: nobody.
+      variables: {"params": ..., "batch_stats": ...} to start from; None: what `model.init` draws.
+      order: epoch -> indices of all training images in the order in which it shows them; None: a
+        permutation drawn from the seed.
+      record: (step, state) -> what else a row holds.
+      evaluate: False leaves the test set to the last row.
+      stop_at_nan: False goes on where the loss is no number, as a study of starts may want.
+      devices: which share a batch; None: all of this process.
+      **settings: fields of `Config`, as the flags of launch.py: learning_rate, epochs or steps,
+        batch_size, optimizer, seed, refine, eval_every, ...; for a model by name init, too.
+
+    Returns:
+      (rows, state): the rows as in metrics.jsonl, and the last state, on the host; `state.params`
+      and `state.batch_stats` are the variables of the trained model.
+
+    Raises:
+      UserError (a ValueError): settings, data, or a loss that is no number.
+    """
+    by_name = isinstance(model, str)
+    for name in ("workdir", *(() if by_name else _OF_NAMED_MODELS)):
+        if name in settings:
+            why = "train keeps no folder" if name == "workdir" else "the model given has its own"
+            raise UserError(f"{name}={settings[name]!r}: {why}.")
+    config = Config.create(**settings, **({"model": model} if by_name else {}))
+    if isinstance(dataset, str):
+        config = dataclasses.replace(config, dataset=dataset)
+        dataset = _load(config)
+    elif not isinstance(dataset, data.Dataset):
+        dataset = data.from_arrays(*dataset)
+    trainer = Trainer(config, dataset, None if by_name else model, devices)
+    listener = Quiet() if reporter is None else reporter
+    state = trainer.create_state(variables)
+    if config.refine:
+        state, report = trainer.refine(state)
+        listener.say(str(report))
+    rows, state = run_steps(
+        trainer,
+        state,
+        trainer.zero_metrics(),
+        listener,
+        order=order and (lambda epoch: trainer.place(np.asarray(order(epoch), np.int32))),
+        record=record,
+        evaluate=evaluate,
+        stop_at_nan=stop_at_nan,
+    )
+    return rows, jax.device_get(state)
 
 
 def train_and_evaluate(config: Config) -> dict[str, Any]:
@@ -30,12 +114,10 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
       UserError: the settings, the data, the folder or a loss that is no number.
       Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
-    dataset = data.load(
-        config.dataset, config.data_dir or None, config.image_size or None, config.download
-    )
+    dataset = _load(config)
     trainer = Trainer(config, dataset)
     folder = open_workdir(config)
-    device = jax.local_devices()[0]
+    save_data_facts(folder, dataset)
     with (
         alone_in(folder),
         Checkpoints(folder / "checkpoints") as checkpoints,
@@ -50,7 +132,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         count = sum(x.size for x in jax.tree.leaves(state.params))
         reporter.say(
             f"{config.model} from {config.init}: {count:,} parameters, {trainer.total_steps} steps"
-            f" on {jax.local_device_count()} x {device.device_kind}, {config.precision}"
+            f" on {trainer.devices}, {config.precision}"
         )
         reporter.say(f"repeat with: {config.command()}")
         restored = checkpoints.restore_latest({"state": state, "totals": totals}, reporter.say)
@@ -64,7 +146,10 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             write_whole(folder / "refine.json", text + "\n")
             reporter.say(str(report))
         reporter.resume(int(state.step))
-        _train(trainer, state, totals, checkpoints, reporter)
+        if int(state.step) < trainer.total_steps:
+            reporter.say("compiling the training step")
+            seconds = reporter.rows[-1]["seconds"] if reporter.rows else 0.0
+            run_steps(trainer, state, totals, reporter, seconds=seconds, save=checkpoints.save)
         if not reporter.rows:
             raise UserError(
                 f"The run in {folder} is finished, but its metrics.jsonl has lost its rows.\n"
@@ -81,61 +166,110 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     return last
 
 
-def _train(trainer, state, totals, checkpoints, reporter):
-    """The loop: epochs of steps, with an evaluation and a checkpoint every so often."""
+def run_steps(
+    trainer: Trainer,
+    state: TrainState,
+    totals,
+    listener: Listener,
+    *,
+    seconds: float = 0.0,
+    save: Callable[[int, Any], None] | None = None,
+    order: Callable[[int], Any] | None = None,
+    record: Callable[[int, TrainState], dict[str, float]] | None = None,
+    evaluate: bool = True,
+    stop_at_nan: bool = True,
+) -> tuple[list[dict[str, Any]], TrainState]:
+    """The loop: epochs of steps, with a row and a checkpoint every so often.
+
+    Args:
+      trainer: the programs.
+      state: where the run stands; donated.
+      totals: the metrics summed since the last row; donated.
+      listener: who is told.
+      seconds: that went by up to the last row before.
+      save: (step, {"state", "totals"}) keeps them; with it, Ctrl-C and SIGTERM save and stop.
+      order, record, evaluate, stop_at_nan: as in `train`.
+
+    Returns:
+      (the rows from here on, the state after the last step).
+    """
+    order_of = order or trainer.order
     per_epoch, last_step = trainer.steps_per_epoch, trainer.total_steps
     eval_steps = max(round(trainer.config.eval_every * per_epoch), 1)
     batch_size = trainer.config.batch_size
     step = first_step = int(state.step)
-    if step >= last_step:
-        return
     clock = time.perf_counter
-    start = clock() - (reporter.rows[-1]["seconds"] if reporter.rows else 0.0)
+    start = clock() - seconds
+    rows: list[dict[str, Any]] = []
     training_seconds, images = 0.0, 0
-    reporter.say("compiling the training step")
-    order = trainer.order(step // per_epoch)
-    with stop_signals(lambda: step > first_step) as stopped:
+    if step % per_epoch:
+        shown = order_of(step // per_epoch)
+    # Where nothing can be saved, Ctrl-C is Python's own.
+    signals = stop_signals(lambda: step > first_step) if save else nullcontext(lambda: None)
+    with signals as stopped:
         while step < last_step:
             if step % per_epoch == 0:
-                order = trainer.order(step // per_epoch)
+                shown = order_of(step // per_epoch)
             num_steps = 1
             if trainer.loops_on_device:  # up to whatever comes first
                 num_steps = min(
                     per_epoch - step % per_epoch, eval_steps - step % eval_steps, last_step - step
                 )
             began, compiling = clock(), trainer.compile_seconds
-            state, totals = trainer.run(state, totals, order, num_steps)
+            state, totals = trainer.run(state, totals, shown, num_steps)
             # Waits for the step: too many in flight can block CPU devices.
-            loss, accuracy = means(jax.device_get(totals))
+            found = _named(means(jax.device_get(totals)))
             training_seconds += clock() - began - (trainer.compile_seconds - compiling)
             step += num_steps
             images += num_steps * batch_size
-            _check_loss("training", loss, trainer, step)
-            reporter.progress(step, loss, accuracy, images / training_seconds)
+            speed = images / training_seconds
+            if stop_at_nan:
+                _check_loss("training", found["loss"], trainer, step)
+            listener.progress(step, found["loss"], found["accuracy"], speed)
             if step % eval_steps == 0 or step == last_step:
-                eval_loss, eval_accuracy = trainer.evaluate(state)
-                _check_loss("test", eval_loss, trainer, step)
-                reporter.evaluation(
-                    {
-                        "step": step,
-                        "epoch": step / per_epoch,
-                        "train_loss": loss,
-                        "train_accuracy": accuracy,
-                        "eval_loss": eval_loss,
-                        "eval_accuracy": eval_accuracy,
-                        "images_per_second": images / training_seconds,
-                        "seconds": clock() - start,
-                        **trainer.layer_statistics(state),
-                    }
-                )
+                tested = {}
+                if evaluate or step == last_step:
+                    tested = _named(trainer.evaluate(state))
+                    if stop_at_nan:
+                        _check_loss("test", tested["loss"], trainer, step)
+                row = _row(step, step / per_epoch, found, tested, speed, clock() - start)
+                row |= trainer.layer_statistics(state)
+                if record:
+                    row |= record(step, state)
+                rows.append(row)
+                listener.evaluation(row)
                 totals = trainer.zero_metrics()
                 training_seconds, images = 0.0, 0
-                checkpoints.save(step, {"state": state, "totals": totals})
+                if save:
+                    save(step, {"state": state, "totals": totals})
             if reason := stopped():
-                checkpoints.save(step, {"state": state, "totals": totals})
+                save(step, {"state": state, "totals": totals})
                 raise Interrupted(
                     f"{reason}: stopped at step {step} of {last_step}, which is saved."
                 )
+    return rows, state
+
+
+def _load(config):
+    return data.load(
+        config.dataset, config.data_dir or None, config.image_size or None, config.download
+    )
+
+
+def _named(values) -> dict[str, float]:
+    return dict(zip(METRICS, values, strict=True))
+
+
+def _row(step, epoch, trained, tested, images_per_second, seconds) -> dict[str, Any]:
+    """One row of metrics.jsonl."""
+    return {
+        "step": step,
+        "epoch": epoch,
+        **{f"train_{name}": value for name, value in trained.items()},
+        **{f"eval_{name}": value for name, value in tested.items()},
+        "images_per_second": images_per_second,
+        "seconds": seconds,
+    }
 
 
 def _check_loss(split, loss, trainer, step):

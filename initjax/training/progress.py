@@ -1,20 +1,50 @@
-"""What a run says while it runs: a bar on a terminal, lines elsewhere, and its metrics on disk."""
+"""What a run says while it runs, and to whom: nobody, a terminal and its folder, or you."""
 
 import json
 import pathlib
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 import tensorboardX
 import tqdm
 
 from initjax.support.files import strict_json, write_whole
+from initjax.training.objective import METRICS
 from initjax.training.pictures import plot_curves
 
 
+class Listener(Protocol):
+    """Who is told how a run goes on."""
+
+    def say(self, text: str) -> None:
+        """A line for a reader."""
+
+    def progress(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """After each step, or several of them: means over the steps since the last evaluation."""
+
+    def evaluation(self, row: dict) -> None:
+        """One row of the run."""
+
+
+class Quiet:
+    """A Listener that keeps silent; a base for one that wants to hear of one thing only."""
+
+    def say(self, text):
+        """Does nothing."""
+
+    def progress(self, step, loss, accuracy, images_per_second):
+        """Does nothing."""
+
+    def evaluation(self, row):
+        """Does nothing."""
+
+
 class Reporter:
-    """Writes metrics.jsonl and TensorBoard events under `folder`, and shows the progress.
+    """The Listener of a run in a folder: a bar on a terminal, lines elsewhere, and its metrics.
+
+    Writes metrics.jsonl and TensorBoard events under `folder`, and shows the progress.
 
     A context manager: leaving it closes the files.
     """
@@ -93,11 +123,13 @@ class Reporter:
             if name not in ("step", "epoch", "seconds"):
                 self._events.add_scalar(name, value, row["step"])
         left = (self._total_steps - row["step"]) / row["step"] * row["seconds"]
+        splits = (
+            f"{shown} " + "  ".join(f"{name} {row[f'{split}_{name}']:.4f}" for name in METRICS)
+            for split, shown in (("train", "train"), ("eval", "test"))
+        )
         self.say(
-            f"epoch {row['epoch']:.1f}  train loss {row['train_loss']:.4f}"
-            f"  accuracy {row['train_accuracy']:.4f}  test loss {row['eval_loss']:.4f}"
-            f"  accuracy {row['eval_accuracy']:.4f}  {row['images_per_second']:.0f} images/s"
-            f"  {left:.0f} s left"
+            f"epoch {row['epoch']:.1f}  {'  '.join(splits)}"
+            f"  {row['images_per_second']:.0f} images/s  {left:.0f} s left"
         )
 
     def draw(self, title: str) -> None:

@@ -1,4 +1,4 @@
-"""Refinement in a training run: calibration data from its training set, and what is recorded."""
+"""What a run starts from: made, then refined parameters, and what is recorded of their layers."""
 
 import jax
 import jax.numpy as jnp
@@ -6,27 +6,75 @@ import numpy as np
 
 from initjax.data.augmentation import normalize
 from initjax.data.dataset import Dataset
+from initjax.models.catalog import create_model
 from initjax.refine import methods
 from initjax.refine.network import Network
 from initjax.refine.reports import Report
 from initjax.support.errors import UserError
+from initjax.support.naming import Call
+from initjax.training.config import Config
+from initjax.training.step import TrainState
 
 # Of the training set; the last quarter of them is held out.
 _CALIBRATION_IMAGES = 1024
+
+
+def model_of(config: Config, num_classes: int, axis_name: str | None = None):
+    """The model that a Config names, for inference or, over a mapped axis, for training."""
+    return create_model(
+        config.model.value,
+        num_classes=num_classes,
+        kernel_init=config.init.value,
+        dense_init=config.dense_init.value,
+        bias_init=config.bias_init.value,
+        activation=config.activation,
+        dtype=jnp.dtype(config.precision),
+        axis_name=axis_name,
+    )
+
+
+def on_axis(model, axis_name: str | None):
+    """`model` mapped over an axis, or over none, if it has a field that says so."""
+    return model.clone(axis_name=axis_name) if hasattr(model, "axis_name") else model
+
+
+def create_state(model, optimizer, image_shape, key, variables=None) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      model: a Flax Linen module.
+      optimizer: optax transformation.
+      image_shape: (H, W, C).
+      key: of the weights.
+      variables: to start from, in place of what `model.init` draws.
+    """
+
+    def create(variables):
+        if variables is None:
+            variables = model.init(key, jnp.zeros((1, *image_shape)))
+        params = variables["params"]
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(params),
+        )
+
+    return jax.device_get(jax.jit(create)(variables))
 
 
 class Refinement:
     """The refinement that a run's `--refine` names.
 
     Args:
-      name: as in `refine`.
+      call: what `refine` takes.
       model: the run's model. Its statistics are those of the whole batch on one device.
       dataset: the run's data; images are drawn from the training split, and not augmented.
       key: a PRNG key, from the run's seed.
     """
 
-    def __init__(self, name: str, model, dataset: Dataset, key: jax.Array):
-        self._name, self._model = name, model.clone(axis_name=None)
+    def __init__(self, call: Call, model, dataset: Dataset, key: jax.Array):
+        self._call, self._model = call, on_axis(model, None)
         self._key, key_order = jax.random.split(key)
         number = min(_CALIBRATION_IMAGES, len(dataset.train_labels))
         indices = np.asarray(jax.random.permutation(key_order, len(dataset.train_labels)))[:number]
@@ -41,12 +89,12 @@ class Refinement:
     @property
     def records(self) -> bool:
         """Whether the statistics of the layers are recorded through training."""
-        return self._name.startswith("consistency")
+        return self._call.name == "consistency"
 
     def apply(self, params) -> tuple[dict, Report]:
         """The refined parameters, and the report."""
         try:
-            return methods.refine(self._name, self._model, params, self._batch, self._key)
+            return methods.refine(self._call, self._model, params, self._batch, self._key)
         except UserError as error:
             raise UserError(f"--refine: {error}") from None
 

@@ -1,5 +1,9 @@
-"""One training step and one evaluation step: pure functions of one replica."""
+"""One training step and one evaluation step: pure functions of one replica.
 
+Both see one device's share of a batch, and reduce over the axis "batch" of the devices.
+"""
+
+import inspect
 from typing import Any
 
 import flax
@@ -31,7 +35,9 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
       state: the same on every device.
       batch: {"image": [B, H, W, C] float32, "label": [B] int}, this device's share.
       key: the step's key, the same on every device; a dropout layer gets a part of it.
-      model: Flax module; optimizer: optax transformation.
+      model: a Flax Linen module that puts out logits [B, num_classes]; told train=True if it takes
+        that; any batch normalization reduces over the axis "batch".
+      optimizer: optax transformation.
       label_smoothing: as in `loss_and_metrics`.
 
     Returns:
@@ -39,12 +45,13 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
     """
     mask = jnp.ones(batch["label"].shape, bool)
     dropout_key = jax.random.fold_in(key, lax.axis_index(AXIS))
+    mode = {"train": True} if "train" in inspect.signature(model.__call__).parameters else {}
 
     def loss_fn(params):
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch["image"],
-            train=True,
+            **mode,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 
+from initjax.data.dataset import Dataset
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json, user_path, write_whole
@@ -38,6 +39,20 @@ def open_workdir(config: Config) -> pathlib.Path:
             f"{folder} holds a run with other settings ({shown}).\nPass another --workdir."
         )
     return folder
+
+
+def save_data_facts(folder: pathlib.Path, dataset: Dataset) -> None:
+    """Writes data.json, once: what the trained model needs to know of its data."""
+    if not (folder / "data.json").exists():
+        facts = {
+            "name": dataset.name,
+            "image_shape": dataset.train_images.shape[1:],
+            "num_classes": dataset.num_classes,
+            "label_names": dataset.label_names,
+            "mean": dataset.mean.tolist(),
+            "std": dataset.std.tolist(),
+        }
+        write_whole(folder / "data.json", strict_json(facts, indent=2) + "\n")
 
 
 @contextlib.contextmanager

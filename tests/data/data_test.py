@@ -92,7 +92,7 @@ def no_decoding(monkeypatch):
     def fail(*args):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(data, "_decode_image", fail)
+    monkeypatch.setattr("initjax.data.tfds.decode_image", fail)
 
 
 @pytest.fixture

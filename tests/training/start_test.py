@@ -100,7 +100,7 @@ def test_resuming_does_not_refine_again(noise, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
 
         # After the checkpoint of the first evaluation, at step 4.
-        context.setattr(training.Trainer, "order", _calls_before(interrupt, 2))
+        context.setattr(training.Trainer, "order", _calls_before(interrupt, 1))
         with pytest.raises(KeyboardInterrupt):
             training.train_and_evaluate(stopped)
     saved = (tmp_path / "stopped" / "refine.json").read_text()

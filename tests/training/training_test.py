@@ -13,7 +13,7 @@ from helpers import compiled_once, draw_dataset, read_rows, without_times
 from initjax import data
 from initjax.models import create_model
 from initjax.support.errors import Interrupted, UserError
-from initjax.training import Config, Trainer, train_and_evaluate, trainer as trainers, workdir
+from initjax.training import Config, Trainer, train_and_evaluate, feed as feeds, workdir
 from initjax.training.objective import loss_and_metrics
 from initjax.training.step import TrainState, train_step
 from initjax.training.workdir import alone_in
@@ -124,7 +124,7 @@ def test_loss_is_the_smoothed_cross_entropy_of_what_is_in_the_mask():
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("eval_batch", [8, 512])
 def test_evaluation_counts_every_image_once(monkeypatch, eval_batch, on_device):
-    monkeypatch.setattr(trainers, "EVAL_BATCH", eval_batch)
+    monkeypatch.setattr(feeds, "EVAL_BATCH", eval_batch)
     dataset = draw_dataset(num_test=21)
     trainer = Trainer(SMALL, dataset)
     trainer.loops_on_device = on_device
