@@ -65,11 +65,10 @@ from initjax.initializers.fans import (
 )
 from initjax.network.rules import Rule as Rule, reinitialize as reinitialize
 from initjax.support.errors import UserError as UserError
+from initjax.support.version import __version__ as __version__
 from initjax.theory.gains import gain as gain
 
 dirac = identity
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name):

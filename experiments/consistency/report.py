@@ -10,7 +10,7 @@ import numpy as np
 from run import HERE, SETTINGS, STARTS, WINDOWS, read_runs
 from scipy import stats
 
-from initjax.comparison.pictures import plot_bands
+from initjax.comparison.bands import plot_bands
 from initjax.support.files import strict_json, write_whole
 
 BEGIN, END = "<!-- results: written by report.py -->", "<!-- end of results -->"

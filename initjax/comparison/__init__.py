@@ -1,1 +1,15 @@
-"""Comparisons of starts."""
+"""Which start is better? Runs over several seeds, and a verdict that noise cannot fake.
+
+from initjax import comparison
+runs = comparison.read("runs/nspl", "runs/he_normal", "others.csv")
+verdict = comparison.judge(runs, baseline="he_normal")
+print(comparison.table(verdict))
+comparison.save(verdict, runs, pathlib.Path("out"))
+"""
+
+from initjax.comparison.decisions import Plan as Plan, plan as plan
+from initjax.comparison.report import save as save
+from initjax.comparison.results import Verdict as Verdict
+from initjax.comparison.rows import Run as Run, read as read
+from initjax.comparison.tables import table as table
+from initjax.comparison.verdict import judge as judge

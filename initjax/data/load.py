@@ -31,7 +31,7 @@ def load(
       image_size: resize the shorter side to this many pixels and crop the centre square. Needed
         where the images of a set differ in size.
       download: download and prepare the set first if `data_dir` lacks it, for the sets that
-        `initjax.downloads` covers.
+        `initjax.data.downloads` covers.
 
     Returns:
       The training split, and as test split "test" or, without one, "validation".

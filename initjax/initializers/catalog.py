@@ -250,7 +250,7 @@ def page() -> str:
     lines = [
         "# Initializers",
         "",
-        "<!-- Written by docs/generate.py from initjax/catalog.py; change it there. -->",
+        "<!-- Written by docs/generate.py from initjax/initializers; change it there. -->",
         "",
         "Every name that `initjax.get`, `launch.py --init=` and the models take, with its defaults;"
         " `help(initjax.nspl)` tells its arguments. Kurtosis is E[w^4] / E[w^2]^2, 3 for a normal"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -173,7 +174,7 @@ def _scales(rules, matches, shapes, paths):
     scales = []
     for match, shape, path in zip(matches, shapes, paths, strict=True):
         rule = None if match is None else rules[match[0]]
-        if rule is None or rule.scale is None:
+        if match is None or rule is None or rule.scale is None:
             scales.append(None)
         elif not callable(rule.scale):
             scales.append(np.float64(rule.scale))
@@ -202,14 +203,14 @@ def _layer_number(match, path) -> int:
         ) from None
 
 
-def _movable(key, leaves):
+def _movable(key, leaves) -> Any:
     """`key`, not bound to a device where leaves are bound to others."""
     if isinstance(key, jax.core.Tracer) or not getattr(key, "committed", False):
         return key
     if all(_sharding(leaf) in (None, key.sharding) for _, leaf in leaves):
         return key
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        data = np.asarray(jax.random.key_data(key))
+        data: Any = np.asarray(jax.random.key_data(key))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
     return np.asarray(key)
 

@@ -39,7 +39,7 @@ def measure(
       x: a batch of inputs, floating-point [B, ...], 2 examples or more.
       activation: what the network applies to its pre-activations: a name or an elementwise
         function. Default: `model.activation` where the model has it; else the one of
-        `initjax.activations` that explains what layers are given.
+        `initjax.theory.activations` that explains what layers are given.
       loss: `loss(output)`, a scalar, for the gradients. Default: a random cotangent.
       key: the key of that cotangent.
       **apply_kwargs: for the model, such as `train=True, mutable=["batch_stats"]`.

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-import initjax
 from initjax.signal import pictures
 from initjax.signal.layers import Layer, Signal
 from initjax.signal.measure import advise
@@ -17,6 +16,7 @@ from initjax.signal.verdict import describe_factor
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json, write_whole
+from initjax.support.version import __version__
 
 VERSION = 1
 _MOST_ROWS = 16
@@ -172,7 +172,7 @@ def to_json(signals: Mapping[str, Signal], command: Mapping[str, Any]) -> dict[s
     """
     return {
         "version": VERSION,
-        "initjax": initjax.__version__,
+        "initjax": __version__,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
         "environment": describe_environment(),

@@ -11,7 +11,7 @@ import sys
 
 import jax
 
-import initjax
+from initjax.support.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
@@ -29,7 +29,7 @@ def describe_environment() -> dict[str, str | bool | None]:
         "host": f"{cores} cores of {_cpu_name()}",
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "initjax": initjax.__version__,
+        "initjax": __version__,
         **dict(zip(("commit", "dirty"), _commit(), strict=True)),
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python", *_program(), *sys.argv[1:]]),
@@ -45,7 +45,7 @@ def _version(package: str) -> str | None:
 
 @functools.cache
 def _commit(
-    folder: pathlib.Path = pathlib.Path(initjax.__file__).parents[1],
+    folder: pathlib.Path = pathlib.Path(__file__).parents[2],
 ) -> tuple[str | None, bool | None]:
     """(commit, whether a tracked Python file differs from it) of the checkout in `folder`."""
     if not (folder / ".git").exists():  # installed; a repository around it would be another one

@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import threading
+import urllib.error
 import urllib.request
 
 import tqdm

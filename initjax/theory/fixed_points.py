@@ -71,14 +71,13 @@ def predict_residual_variance(
     bias_variance = not_negative(bias_variance, "bias_variance")
     output_bias_variance = not_negative(output_bias_variance, "output_bias_variance")
     variance = not_negative(input_variance, "input_variance")
+    outputs = np.atleast_1d(np.asarray(output_variance, np.float64)).tolist()
     if np.ndim(output_variance) == 0:
-        output_variance = [output_variance] * num_layers
-    if len(output_variance) != num_layers:
-        raise UserError(
-            f"output_variance has {len(output_variance)} numbers for num_layers={num_layers}."
-        )
+        outputs = outputs * num_layers
+    if len(outputs) != num_layers:
+        raise UserError(f"output_variance has {len(outputs)} numbers for num_layers={num_layers}.")
     variances = [variance]
-    for output in output_variance:
+    for output in outputs:
         q = weight_variance * variance + bias_variance
         moment = _second_moment(activation, q)
         variance += not_negative(output, "output_variance") * moment + output_bias_variance
@@ -175,7 +174,7 @@ def _solve_q(activation, bias_variance) -> float:
         if abs(_at_zero(activation)) < _MARGIN and values[0] >= 0:
             return 0.0
     roots = [
-        optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14)
+        optimize.root_scalar(excess, bracket=(low, high), xtol=1e-14, rtol=1e-14).root
         for low, high, a, b in zip(
             _CANDIDATES[:-1], _CANDIDATES[1:], values[:-1], values[1:], strict=True
         )

@@ -61,7 +61,9 @@ def moments(activation: Callable, q: np.ndarray) -> Moments:
         rows = rows.reshape(*q.shape, -1)
     numbers = np.moveaxis(rows[..., :5], -1, 0)
     series = rows[..., 5 : 5 + _TERMS + 1]
-    return Moments(*numbers, series, rows[..., 5 + _TERMS + 1 :])
+    mean, second, fourth, slope, growth = numbers
+    square_series = rows[..., 5 + _TERMS + 1 :]
+    return Moments(mean, second, fourth, slope, growth, series, square_series)
 
 
 def pair_moment(left: np.ndarray, right: np.ndarray, correlation: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from initjax.signal import links, report
 from initjax.signal.__main__ import draw, main, parse, run, split_names
 from initjax.signal.verdict import describe_factor
 from initjax.support.errors import UserError
+from initjax.theory.activations import get_activation
 from initjax.theory.fixed_points import correlation_map, predict_residual_variance
 from initjax.theory.gaussian import derivative_moments, expectation, product_moment, second_moment
 from initjax.theory.moments import moments, pair_moment
@@ -83,7 +84,7 @@ def mlp(depth=3, width=64, activation="tanh", init="he_normal", batch=32, bias_i
 @pytest.mark.parametrize("activation", ["tanh", "relu", "hard_tanh", "gelu"])
 @pytest.mark.parametrize("spread", [1.0, 1.2, 30.0])
 def test_moments_are_those_of_gains(activation, spread):
-    phi = initjax.signal.get_activation(activation)
+    phi = get_activation(activation)
     q = np.geomspace(0.3, 0.3 * spread, 11).reshape(11, 1)
     of = moments(phi, q)
     for i, variance in enumerate(q[:, 0]):
@@ -95,7 +96,7 @@ def test_moments_are_those_of_gains(activation, spread):
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_pair_moments_are_those_of_gains(activation):
-    phi = initjax.signal.get_activation(activation)
+    phi = get_activation(activation)
     of = moments(phi, np.array([0.7]))
     for correlation in (-0.9, 0.99):
         found = pair_moment(of.series, of.series, np.array([[correlation]]))[0, 0]

@@ -71,7 +71,8 @@ def test_the_commit_is_asked_for_once(monkeypatch):
 
 def test_the_command_is_that_of_the_user(tmp_path):
     """A file relative to the working folder, by its name elsewhere, a module after -m."""
-    program = "from initjax.environment import describe_environment as d; print(d()['command'])"
+    program = "from initjax.support.environment import describe_environment as describe\n"
+    program += "print(describe()['command'])"
     (tmp_path / "tool.py").write_text(program)
     for folder, expected in ((tmp_path, "python tool.py --a=1"), (ROOT, "python tool.py --a=1")):
         done = subprocess.run(

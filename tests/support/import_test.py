@@ -27,7 +27,7 @@ def loaded(code):
 
 def test_import_asks_git_nothing():
     """Which commit it is, results say; who only draws weights starts no process."""
-    assert "initjax.environment" not in loaded("import initjax; initjax.get('nspl')")
+    assert "initjax.support.environment" not in loaded("import initjax; initjax.get('nspl')")
 
 
 def test_import_loads_nothing_heavy():

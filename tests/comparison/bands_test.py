@@ -2,7 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from initjax.comparison.pictures import plot_bands
+from initjax.comparison.bands import plot_bands
 
 
 @pytest.mark.parametrize("number", [1, 4])
