@@ -13,7 +13,7 @@ from helpers import compiled_once, draw_dataset, read_rows, without_times
 from initjax import data
 from initjax.models import create_model
 from initjax.support.errors import Interrupted, UserError
-from initjax.training import Config, Trainer, train_and_evaluate, feed as feeds, workdir
+from initjax.training import Config, Trainer, feed as feeds, train_and_evaluate, workdir
 from initjax.training.objective import loss_and_metrics
 from initjax.training.step import TrainState, train_step
 from initjax.training.workdir import alone_in
