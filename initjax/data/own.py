@@ -36,8 +36,8 @@ def load_own(name: str, image_size: int | None = None) -> Dataset:
         arrays, labels = found, {}
     else:
         raise UserError(
-            f"{name} gave what is of type {type(found).__name__}; it must give a Dataset, or the four arrays"
-            " train_images, train_labels, test_images, test_labels."
+            f"{name} gave an object of type {type(found).__name__}; it must give a Dataset, or the"
+            " four arrays train_images, train_labels, test_images, test_labels."
         )
     return from_arrays(*arrays, name=name, image_size=image_size, **labels)
 

@@ -66,7 +66,7 @@ def test_a_dataset_by_function_or_by_itself(module, name):
         ("no_such_module_here:load", "there is no module 'no_such_module_here'"),
         ("my_own_sets:lod", "has no 'lod'. Did you mean 'load'"),
         ("my_own_sets:load(size=3)", "It takes: scale=1.0"),
-        ("my_own_sets:wrong", "of type int; it must give a Dataset, or the four arrays"),
+        ("my_own_sets:wrong", "of type int; it must give a Dataset"),
         ("my_own_sets:load", None),
     ],
 )

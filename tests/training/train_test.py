@@ -184,7 +184,7 @@ def test_numbers_of_an_optimizer_may_be_traced(optimizer):
 def folder(tmp_path_factory):
     """A run of a network with batch statistics, on digits."""
     folder = tmp_path_factory.mktemp("run")
-    model = "convnet(depth=2, use_batch_norm=True)"
+    model = "convnet(depth=3, use_batch_norm=True)"
     config = Config(model=model, steps=12, batch_size=64, warmup_steps=0, workdir=str(folder))
     train_and_evaluate(config)
     return folder
