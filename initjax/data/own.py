@@ -36,8 +36,8 @@ def load_own(name: str, image_size: int | None = None) -> Dataset:
         arrays, labels = found, {}
     else:
         raise UserError(
-            f"{name} gave a {type(found).__name__}; it must give a Dataset, or the four arrays"
-            " train_images, train_labels, test_images, test_labels."
+            f"{name} gave an object of type {type(found).__name__}; it must give a Dataset, or the"
+            " four arrays train_images, train_labels, test_images, test_labels."
         )
     return from_arrays(*arrays, name=name, image_size=image_size, **labels)
 
@@ -128,9 +128,7 @@ def _images(what, values, image_size) -> np.ndarray:
 def _labels(what, values, number, num_classes) -> np.ndarray:
     labels = np.asarray(values)
     if labels.shape != (number,):
-        raise UserError(
-            f"{what} have the shape {labels.shape}; the {number} images need ({number},)."
-        )
+        raise UserError(f"{what} have the shape {labels.shape}; they must have ({number},).")
     if labels.dtype.kind not in "ui":
         raise UserError(
             f"{what} are of dtype {labels.dtype}; integers are needed, not one-hot rows."

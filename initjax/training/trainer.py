@@ -50,7 +50,8 @@ class Trainer:
             self._refinement = Refinement(config.refine.value, self.model, dataset, key)
         self._optimizer = create_optimizer(config, self.total_steps)
         program = self.devices.program
-        self._order = program(lambda _, epoch: self.feed.order(self._key, epoch))
+        # The key is an argument of the programs: runs that differ in their seed share them.
+        self._order = program(lambda _, kept: self.feed.order(*kept))
         self._evaluate = program(self._evaluate_rows)
         self._run = functools.cache(
             lambda num_steps: program(functools.partial(self._run_steps, num_steps=num_steps))
@@ -95,11 +96,11 @@ class Trainer:
 
     def order(self, epoch: int) -> jax.Array:
         """The training images in the order in which `epoch` shows them."""
-        return self._order((), np.int32(epoch))
+        return self._order((), (self._key, np.int32(epoch)))
 
     def run(self, state: TrainState, totals, order, num_steps: int):
         """`num_steps` steps of one epoch, and the metrics summed on; donates state and totals."""
-        return self._run(num_steps)((state, totals), (self.feed.train, order))
+        return self._run(num_steps)((state, totals), (self._key, self.feed.train, order))
 
     def evaluate(self, state: TrainState) -> tuple[float, ...]:
         """The metrics' means, (loss, accuracy, ...), over the test set, each image counted once."""
@@ -111,12 +112,12 @@ class Trainer:
             totals = self._evaluate(totals, (state, self.feed.test, indices[part], mask[part]))
         return means(jax.device_get(totals))
 
-    def _run_steps(self, state_and_totals, data_and_order, *, num_steps):
-        data, order = data_and_order
+    def _run_steps(self, state_and_totals, kept, *, num_steps):
+        key, data, order = kept
 
         def step(carry, _):
             state, totals = carry
-            key_augment, key_model = step_keys(self._key, state.step)
+            key_augment, key_model = step_keys(key, state.step)
             state, metrics = train_step(
                 state,
                 self.feed.batch(data, order, state.step, key_augment),

@@ -1,13 +1,19 @@
+import copy
 import dataclasses
+import hashlib
 import json
+import pickle
 import shlex
 
 import pytest
 from absl import flags
 
+import initjax
 import launch
+from initjax.support import command
 from initjax.support.errors import UserError
-from initjax.training import Config
+from initjax.support.naming import Call, parse as parse_name
+from initjax.training import Config, config as configs
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,7 @@ def test_every_field_is_a_flag_with_the_same_default(parse):
         {"learning_rate": 1e-7, "weight_decay": 0.0, "workdir": "a folder/it's", "seed": 2**32 - 1},
         {"preset": "resnet_cifar"},
         {"preset": "resnet_cifar", "epochs": 20.0, "nesterov": True},
+        {"preset": "resnet_cifar", "epochs": 30.0},
         {"preset": "resnet_cifar", "epochs": 3.0, "dataset": "digits", "schedule": "cosine"},
         {"preset": "resnet_cifar", "steps": 5, "momentum": 0.5, "augment": "crop"},
     ],
@@ -135,13 +142,19 @@ def test_boundaries_are_parsed(parse):
         ({"epochs": float("nan")}, "--epochs=nan"),
         ({"epochs": float("inf")}, "--epochs=inf"),
         ({"steps": -1}, "--steps=-1"),
+        ({"steps": 0}, "--steps=0 must be 1 or more"),
+        ({"steps": 0, "preset": "resnet_cifar"}, "--steps=0 must be 1 or more"),
+        ({"steps": 0, "epochs": 2.0}, "--steps=0 must be 1 or more"),
         ({"steps": 2**31}, "--steps="),
         ({"batch_size": 0}, "--batch_size=0"),
         ({"image_size": -1}, "--image_size=-1"),
+        ({"image_size": 32000}, "--image_size=32000 must be 0 to 2048 pixels"),
         ({"learning_rate": 0.0}, "--learning_rate=0.0"),
         ({"learning_rate": float("inf")}, "--learning_rate=inf"),
         ({"momentum": 1.0}, "--momentum=1.0"),
         ({"weight_decay": -1e-4}, "--weight_decay=-0.0001"),
+        ({"weight_decay": float("inf")}, "--weight_decay=inf"),
+        ({"weight_decay": float("nan")}, "--weight_decay=nan"),
         ({"warmup_steps": -1}, "--warmup_steps=-1"),
         ({"label_smoothing": 1.0}, "--label_smoothing=1.0"),
         ({"eval_every": 0.0}, "--eval_every=0.0"),
@@ -173,3 +186,84 @@ def test_run_name_tells_settings_apart():
     long = Config(init="nspl(" + " " * 500 + "alpha=2)", dataset="imagenette/160px-v2").run_name()
     assert len(long) < 200
     assert "/" not in long
+
+
+def test_a_text_is_read_once(monkeypatch):
+    """By the first Config that has it; what it names is a value from then on."""
+    config = Config(
+        init="nspl(alpha=2)", bias_init="normal", model="mlp(width=8)", refine="lsuv(tolerance=0.2)"
+    )
+    assert config.init.value == initjax.nspl(alpha=2)
+    assert config.bias_init.value == initjax.normal()
+    assert config.dense_init.value is None and config.dense_init == ""
+    assert config.model.value == Call("mlp", (), (("width", 8),))
+    assert config.refine.value == parse_name("lsuv(tolerance=0.2)")
+
+    def fail(*args):
+        raise AssertionError("read again")
+
+    for name in configs._NAMED:
+        monkeypatch.setitem(configs._NAMED, name, (fail, True))
+    again = dataclasses.replace(config, seed=1)
+    assert again.init.value is config.init.value
+    with pytest.raises(AssertionError, match="read again"):
+        dataclasses.replace(config, init="zeros")
+    for same in (copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert same == config and same.init.value == config.init.value
+
+
+def test_values_are_taken_as_their_texts(parse):
+    config = Config(init=initjax.nspl(alpha=2.0), model=parse_name("mlp(width=8)"))
+    assert config.model == "mlp(width=8)" and config.init == repr(initjax.nspl(alpha=2.0))
+    assert config.init.value == initjax.nspl(alpha=2.0)
+    assert parse(config.command().removeprefix("python ")) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "digest"),
+    [
+        ({}, "digits-resnet32-nspl-dd61e1ac", "bab8e7779b609a1f"),
+        (
+            {
+                "init": "nspl( alpha=1.5,ratio = 30 )",
+                "model": "mlp(depth=3, width=16)",
+                "refine": "consistency(divergence='w2')",
+                "dense_init": "zeros",
+                "activation": "tanh",
+                "steps": 7,
+            },
+            "digits-mlp_depth_3_width_16-nspl_alpha_1.5_ratio_30-3dd36c6e",
+            "ac89ba05764b75a2",
+        ),
+        (
+            {"preset": "resnet_cifar", "epochs": 20.0, "bias_init": "normal(stddev=0.5)"},
+            "cifar10-resnet32-nspl-4ce47eae",
+            "29fb243b3ddecdf9",
+        ),
+    ],
+)
+def test_folders_of_earlier_versions_are_still_those_of_the_same_runs(settings, name, digest):
+    """Names and config.json as of commit 5701105, whose Config held texts."""
+    config = Config.create(**settings)
+    assert config.run_name() == name
+    assert hashlib.sha256(config.to_json().encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("lr", "learning_rate"),
+        ("wd", "weight_decay"),
+        ("bs", "batch_size"),
+        ("epoch", "epochs"),
+        ("learningrate", "learning_rate"),
+        ("initialiser", None),
+    ],
+)
+def test_an_unknown_flag_says_which_was_meant(parse, written, meant):
+    with pytest.raises(UserError) as error:
+        command.parse_absl_flags(["launch.py", f"--{written}=.1"])
+    first, second = str(error.value).splitlines()
+    hint = f" Did you mean --{meant}?" if meant else ""
+    assert first == f"Unknown command line flag '{written}'.{hint}"
+    assert "--help" in second
