@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 import initjax
-from initjax.initializers.catalog import ENTRIES, kurtosis, page
+from initjax.initializers.base import entries
+from initjax.initializers.catalog import kurtosis, page
 from initjax.initializers.pictures import plot_law
 from initjax.support.files import write_whole
 
@@ -16,7 +17,7 @@ DOCS = pathlib.Path(__file__).parent
 def main() -> None:
     """Draws a picture of every name that has a density, and writes the page."""
     (DOCS / "images").mkdir(exist_ok=True)
-    for entry in ENTRIES:
+    for entry in entries():
         name = entry.names[0]
         if kurtosis(name) is not None:
             w = np.asarray(initjax.get(name)(jax.random.key(0), (1024, 1024)))

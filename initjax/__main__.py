@@ -11,7 +11,8 @@ def main(arguments=None) -> None:
     with command.answers():
         parser = command.Parser(prog="python -m initjax", description="Prints every initializer.")
         parser.parse_args(arguments)
-        print(table(min(shutil.get_terminal_size().columns, 100)))
+        for line in table(min(shutil.get_terminal_size().columns, 100)):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import signal
 import sys
 import tempfile
 
+import pytest
+
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     # Level 0 halves the time of the suite, most of which is compilation; to test what users run,
     # set XLA_FLAGS=--xla_force_host_platform_device_count=8. The launcher's tests always do.
@@ -27,3 +29,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for laun
 
 # A shell's background jobs begin with Ctrl-C ignored, which the tests of stopping would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """own_module(name, text) writes a module that can be imported, and is forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(name, text):
+        assert name not in before
+        (tmp_path / f"{name}.py").write_text(text)
+
+    yield write
+    for name in set(sys.modules) - before:
+        if (tmp_path / f"{name}.py").exists():
+            del sys.modules[name]

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
-import scipy.special
+import scipy  # and not scipy.special, which takes 0.2 s: it loads at its first use
 from jax.scipy import special
 
 from initjax.distributions.tabulated import SymmetricTabulated

@@ -1,12 +1,10 @@
 """Every initializer; each is called as init(key, shape, dtype)."""
 
-from initjax.initializers.base import (
-    Initializer as Initializer,
-)
-from initjax.initializers.catalog import (
-    get as get,
-    names as names,
-)
+# ruff: noqa: I001 - the catalogue has the order of these lines.
+
+import types
+
+from initjax.initializers.base import Initializer as Initializer
 from initjax.initializers.constant import (
     Constant as Constant,
     constant as constant,
@@ -15,57 +13,12 @@ from initjax.initializers.constant import (
     zeros as zeros,
     zeros_init as zeros_init,
 )
-from initjax.initializers.edge_of_chaos import (
-    EdgeOfChaos as EdgeOfChaos,
-    edge_of_chaos as edge_of_chaos,
-    edge_of_chaos_bias as edge_of_chaos_bias,
-    edge_of_chaos_kernel as edge_of_chaos_kernel,
-)
-from initjax.initializers.fans import (
-    axes_from_einsum as axes_from_einsum,
-    fans as fans,
-    fans_from_einsum as fans_from_einsum,
-)
-from initjax.initializers.identity import (
-    identity as identity,
-    zero as zero,
-)
-from initjax.initializers.nspl import (
-    nspl as nspl,
-)
-from initjax.initializers.orthogonal import (
-    delta_orthogonal as delta_orthogonal,
-    orthogonal as orthogonal,
-    scaled_orthogonal as scaled_orthogonal,
-)
-from initjax.initializers.pli import (
-    pli as pli,
-)
-from initjax.initializers.rescale import (
-    rescale as rescale,
-)
-from initjax.initializers.residual import (
-    deepnorm as deepnorm,
-    fixup as fixup,
-    fixup_scale as fixup_scale,
-    gpt2_residual as gpt2_residual,
-    mean_field_residual as mean_field_residual,
-    residual_scale as residual_scale,
-    rezero as rezero,
-    skipinit as skipinit,
-)
-from initjax.initializers.scale_mixture import (
-    scale_mixture as scale_mixture,
-)
 from initjax.initializers.scaled import (
     Scaled as Scaled,
     normal as normal,
     scaled as scaled,
     truncated_normal as truncated_normal,
     uniform as uniform,
-)
-from initjax.initializers.sparse import (
-    sparse as sparse,
 )
 from initjax.initializers.variance_scaling import (
     VarianceScaling as VarianceScaling,
@@ -86,3 +39,43 @@ from initjax.initializers.variance_scaling import (
     xavier_uniform as xavier_uniform,
     xavier_untruncated_normal as xavier_untruncated_normal,
 )
+from initjax.initializers.nspl import nspl as nspl
+from initjax.initializers.pli import pli as pli
+from initjax.initializers.scale_mixture import scale_mixture as scale_mixture
+from initjax.initializers.orthogonal import (
+    delta_orthogonal as delta_orthogonal,
+    orthogonal as orthogonal,
+    scaled_orthogonal as scaled_orthogonal,
+)
+from initjax.initializers.identity import dirac as dirac, identity as identity, zero as zero
+from initjax.initializers.sparse import sparse as sparse
+from initjax.initializers.residual import (
+    deepnorm as deepnorm,
+    fixup as fixup,
+    fixup_scale as fixup_scale,
+    gpt2_residual as gpt2_residual,
+    mean_field_residual as mean_field_residual,
+    residual_scale as residual_scale,
+    rezero as rezero,
+    skipinit as skipinit,
+)
+from initjax.initializers.edge_of_chaos import (
+    EdgeOfChaos as EdgeOfChaos,
+    edge_of_chaos as edge_of_chaos,
+    edge_of_chaos_bias as edge_of_chaos_bias,
+    edge_of_chaos_kernel as edge_of_chaos_kernel,
+)
+from initjax.initializers.rescale import rescale as rescale
+from initjax.initializers.fans import (
+    axes_from_einsum as axes_from_einsum,
+    fans as fans,
+    fans_from_einsum as fans_from_einsum,
+)
+from initjax.initializers.catalog import get as get, names as names
+
+# All of the above: importing it has left modules here too, such as `base`, which are not public.
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    name
+    for name, value in list(globals().items())
+    if not name.startswith("_") and not isinstance(value, types.ModuleType)
+]

@@ -2,13 +2,17 @@
 
 import abc
 import dataclasses
+import functools
+import inspect
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from initjax.distributions.base import Distribution
+from initjax.distributions.laws import DISTRIBUTIONS
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.distributions.uniform import Uniform
@@ -16,6 +20,7 @@ from initjax.initializers.fans import MODES, effective_fan, fans
 from initjax.support.arguments import one_of, positive
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
+from initjax.support.naming import Registry
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -49,7 +54,7 @@ _NAMED_DISTRIBUTIONS = {
 }
 
 
-def _distribution(value: Any) -> Distribution:
+def as_distribution(value: Any) -> Distribution:
     """A Distribution, or one of the three names that JAX has for them."""
     if isinstance(value, Distribution):
         return value
@@ -120,7 +125,7 @@ class FanScaled(Structured):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One initializer with its defaults.
+    """What the catalogue says of one initializer with its defaults.
 
     Attributes:
       names: under which `initjax.get` knows it.
@@ -133,3 +138,63 @@ class Entry:
     formula: str
     reference: str
     use: str
+
+
+def _own(name: str, value: Callable) -> Callable:
+    """A factory, of the user's own factory or initializer."""
+    try:
+        parameters = list(inspect.signature(value).parameters)
+    except ValueError:  # `Registry.bind` says so
+        return value
+    if parameters[1:2] == ["shape"]:
+        return lambda: value
+
+    @functools.wraps(value)
+    def factory(*args, **keywords):
+        made = value(*args, **keywords)
+        if not callable(made):
+            raise INITIALIZERS.not_of_the_form(f"{name} gave {made!r}.")
+        return made
+
+    return factory
+
+
+INITIALIZERS = Registry(
+    "initializer",
+    DISTRIBUTIONS,
+    own=_own,
+    form="init(key, shape, dtype), or a function that returns one",
+)
+_ENTRIES: dict[Callable, Entry] = {}
+
+Factory = TypeVar("Factory", bound=Callable)
+
+
+def register(
+    formula: str, reference: str, use: str, *more_names: str, name: str = ""
+) -> Callable[[Factory], Factory]:
+    """Decorator: lets `initjax.get` make what a factory makes, and the catalogue show it.
+
+    The catalogue has the order of registration.
+
+    Args:
+      formula: as in `Entry`, as are reference and use.
+      reference: the source, with its year.
+      use: when to use it.
+      *more_names: under which it is known as well.
+      name: its name, where it is another than the factory's own.
+    """
+
+    def add(factory: Factory) -> Factory:
+        entry = Entry((name or factory.__name__, *more_names), formula, reference, use)
+        for known_as in entry.names:
+            INITIALIZERS.add(known_as, factory)
+        _ENTRIES[factory] = entry
+        return factory
+
+    return add
+
+
+def entries() -> list[Entry]:
+    """One of every initializer, in the order of registration."""
+    return [_ENTRIES[factory] for factory in dict.fromkeys(INITIALIZERS.values())]

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from initjax.initializers.base import Initializer
+from initjax.initializers.base import Initializer, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
 
@@ -32,16 +32,21 @@ zeros = Constant(0.0)
 ones = Constant(1.0)
 
 
+@register(
+    "w = 0", "jax.nn.initializers", "biases; the last layer of a residual branch", name="zeros"
+)
 def zeros_init() -> Constant:
     """`zeros`, for code that calls a factory."""
     return zeros
 
 
+@register("w = 1", "jax.nn.initializers", "scales of normalization layers", name="ones")
 def ones_init() -> Constant:
     """`ones`, for code that calls a factory."""
     return ones
 
 
+@register("w = value", "jax.nn.initializers", "biases that are not 0")
 def constant(value: float = 0.0, *, dtype=None) -> Constant:
     """Every weight equals `value`.
 

@@ -5,12 +5,14 @@ import math
 from collections.abc import Callable
 
 from initjax.distributions.normal import Normal
-from initjax.initializers.base import Initializer
+from initjax.initializers.base import Initializer, register
 from initjax.initializers.constant import Constant
 from initjax.initializers.fans import Axes
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.theory.fixed_points import CriticalPoint, critical_point
+
+_SOURCE = "Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,11 @@ def edge_of_chaos(
     return EdgeOfChaos(**vars(critical_point(activation, q, bias_variance=bias_variance)))
 
 
+@register(
+    "N(0, sw^2 / fan_in), sw^2 = 1 / E[phi'(sqrt(q) z)^2]",
+    _SOURCE,
+    "deep plain networks of any activation that has a stable point",
+)
 def edge_of_chaos_kernel(
     activation: str | Callable = "tanh",
     q: float = 1.0,
@@ -104,6 +111,11 @@ def edge_of_chaos_kernel(
     return VarianceScaling(scale, "fan_in", Normal(), in_axis, out_axis, batch_axis, dtype)
 
 
+@register(
+    "N(0, sb^2), sb^2 = q - sw^2 E[phi(sqrt(q) z)^2]",
+    _SOURCE,
+    "the biases beside edge_of_chaos_kernel",
+)
 def edge_of_chaos_bias(
     activation: str | Callable = "tanh",
     q: float = 1.0,

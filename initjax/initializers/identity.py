@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.initializers.base import Structured, centre
+from initjax.initializers.base import Structured, centre, register
 from initjax.support.arguments import count
 from initjax.support.errors import UserError
 
@@ -33,6 +33,12 @@ class Identity(Structured):
         return centre(shape, jnp.asarray(np.tile(block, (1, self.groups))))
 
 
+@register(
+    "(partial) identity at the kernel's centre",
+    "Zagoruyko & Komodakis 2017, arXiv:1706.00388",
+    "layers that should begin by doing nothing",
+    "dirac",
+)
 def identity(groups: int = 1, *, scale: float = 1.0, dtype=None) -> Identity:
     """The layer that hands its inputs on: a (partial) identity matrix at the centre tap.
 
@@ -49,6 +55,9 @@ def identity(groups: int = 1, *, scale: float = 1.0, dtype=None) -> Identity:
            [0., 1., 0.]], dtype=float32)
     """
     return Identity(groups, scale, dtype)
+
+
+dirac = identity
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -70,6 +79,11 @@ class Zero(Structured):
         return centre(shape, jnp.asarray(hadamard, dtype))
 
 
+@register(
+    "identity, or Hadamard / sqrt(2^m) where a layer widens",
+    "Zhao et al. 2022 (ZerO), arXiv:2110.12661",
+    "a deterministic start; needs residual connections",
+)
 def zero(*, dtype=None) -> Zero:
     """ZerO: nothing but zeros and ones, up to a normalization; deterministic.
 

@@ -2,11 +2,17 @@
 
 from initjax.distributions.cutoff_power_law import CutoffPowerLaw
 from initjax.distributions.power_law import SymmetricPowerLaw
+from initjax.initializers.base import register
 from initjax.initializers.fans import Axes
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import one_of
 
 
+@register(
+    "p(w) ~ |w|^-alpha, b/ratio <= |w| <= b, Var = scale / fan_in",
+    "Xing et al. 2022, Computer Engineering 48(7):104-113; our specification",
+    "to start from heavy-tailed weights, as trained networks have them",
+)
 def nspl(
     alpha: float = 1.0,
     ratio: float = 100.0,

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from initjax.initializers.base import Structured, centre
+from initjax.initializers.base import Structured, centre, register
 from initjax.support.errors import UserError
 
 
@@ -31,6 +31,11 @@ class Orthogonal(Structured):
         return dtype.type(scale) * jnp.moveaxis(q.reshape((*others, columns)), -1, axis)
 
 
+@register(
+    "Q of a normal matrix's QR decomposition, times scale",
+    "Saxe et al. 2014, arXiv:1312.6120",
+    "deep linear and recurrent layers: all singular values equal",
+)
 def orthogonal(
     scale: float = 1.0, *, column_axis: int = -1, rescale: bool = False, dtype=None
 ) -> Orthogonal:
@@ -53,6 +58,11 @@ def orthogonal(
     return Orthogonal(scale, column_axis, rescale, dtype)
 
 
+@register(
+    "orthogonal * max(sqrt(out / in), 1)",
+    "Martens et al. 2021, arXiv:2110.01765",
+    "networks without normalization whose widths differ",
+)
 def scaled_orthogonal(scale: float = 1.0, *, column_axis: int = -1, dtype=None) -> Orthogonal:
     """Orthogonal times max(sqrt(out / in), 1), which keeps the size of a unit when widening.
 
@@ -80,6 +90,11 @@ class DeltaOrthogonal(Structured):
         return centre(shape, dtype.type(self.scale) * q)
 
 
+@register(
+    "orthogonal at the kernel's centre, else 0",
+    "Xiao et al. 2018, arXiv:1806.05393",
+    "very deep convolutions without normalization",
+)
 def delta_orthogonal(scale: float = 1.0, *, dtype=None) -> DeltaOrthogonal:
     """A convolution that acts as an orthogonal matrix on every pixel; needs in <= out.
 

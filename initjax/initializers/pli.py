@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.distributions.power_law import SymmetricPowerLaw
-from initjax.initializers.base import FanScaled
+from initjax.initializers.base import FanScaled, register
 from initjax.support.arguments import finite, one_of, positive
 from initjax.support.errors import UserError
 
@@ -68,6 +68,11 @@ def relative_radius(positions: tuple[int, ...]) -> np.ndarray:
     return np.round(np.sqrt(squared / max(float(np.max(squared)), 1e-300)), 12)
 
 
+@register(
+    "nspl whose alpha grows with the distance to the kernel's centre and with depth",
+    "Jiang et al. 2023, Neural Comput. & Applic. 35:22431; our specification",
+    "convolutions of 3x3 and larger",
+)
 def pli(
     alpha_first: float = 1.0,
     alpha_last: float = 1.0,

@@ -13,6 +13,7 @@ import math
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
+from initjax.initializers.base import register
 from initjax.initializers.constant import Constant
 from initjax.initializers.fans import Axes
 from initjax.initializers.scaled import Scaled
@@ -46,6 +47,11 @@ def fixup_scale(num_branches: int, layers_per_branch: int = 2) -> float:
     return num_branches ** (-1 / (2 * layers_per_branch - 2))
 
 
+@register(
+    "he_normal * L^(-1 / (2m - 2)), L branches of m layers",
+    "Zhang et al. 2019, arXiv:1901.09321",
+    "residual branches without normalization; their last layer and the classifier start at 0",
+)
 def fixup(
     num_branches: int = 1,
     layers_per_branch: int = 2,
@@ -83,6 +89,12 @@ def fixup(
     return VarianceScaling(scale, "fan_in", TruncatedNormal(), in_axis, out_axis, batch_axis, dtype)
 
 
+@register(
+    "w = 0",
+    "Bachlechner et al. 2020, arXiv:2003.04887; De & Smith 2020, arXiv:2002.10444",
+    "the gate that multiplies a residual branch",
+    "skipinit",
+)
 def rezero(*, dtype=None) -> Constant:
     """Zero, for the gate that multiplies a residual branch: x + gate * f(x).
 
@@ -118,6 +130,11 @@ def residual_scale(num_layers: int, branches_per_layer: int = 2) -> float:
     return 1 / math.sqrt(branches)
 
 
+@register(
+    "N(0, stddev^2 / (2 L))",
+    "Radford et al. 2019, section 2.3",
+    "the last projection of a transformer's residual branches; num_layers=L",
+)
 def gpt2_residual(
     num_layers: int = 1, stddev: float = 0.02, *, branches_per_layer: int = 2, dtype=None
 ) -> Scaled:
@@ -176,6 +193,11 @@ def deepnorm(num_layers: int) -> DeepNorm:
     return DeepNorm((2 * num_layers) ** 0.25, (8 * num_layers) ** -0.25)
 
 
+@register(
+    "N(0, c / (L fan_in))",
+    "Yang & Schoenholz 2017, arXiv:1712.08969",
+    "the last layer of residual branches: a variance that depends on depth; num_layers=L",
+)
 def mean_field_residual(
     num_layers: int = 1,
     c: float = 1.0,

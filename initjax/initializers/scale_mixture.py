@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from initjax.initializers.base import FanScaled
+from initjax.initializers.base import FanScaled, register
 from initjax.initializers.pli import relative_radius
 from initjax.support.arguments import finite, not_negative
 
@@ -41,6 +41,11 @@ def _unit_power(log_scale):
     return scale / jnp.sqrt(jnp.mean(jnp.square(scale)))
 
 
+@register(
+    "position scale * channel scale * N(0, 1), Var = scale / fan_in",
+    "initjax",
+    "heavy tails of the kind that trained layers have: from unequal scales",
+)
 def scale_mixture(
     position_spread: float = 0.5,
     channel_spread: float = 0.5,

@@ -6,7 +6,7 @@ from initjax.distributions.base import Distribution
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.distributions.uniform import Uniform
-from initjax.initializers.base import Initializer, _distribution, check_scale
+from initjax.initializers.base import Initializer, as_distribution, check_scale, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
 
@@ -22,7 +22,7 @@ class Scaled(Initializer):
 
     def __post_init__(self):
         check_scale(self, "scale")
-        object.__setattr__(self, "distribution", _distribution(self.distribution))
+        object.__setattr__(self, "distribution", as_distribution(self.distribution))
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
     def __call__(self, key, shape, dtype=None, out_sharding=None):
@@ -30,11 +30,17 @@ class Scaled(Initializer):
         return self.distribution.sample_scaled(key, shape, dtype, self.scale, out_sharding)
 
 
+@register("N(0, stddev^2)", "jax.nn.initializers", "a fixed scale, as in embeddings")
 def normal(stddev: float = 0.01, *, dtype=None) -> Scaled:
     """w ~ N(0, stddev^2), whatever the shape."""
     return Scaled(finite(stddev, "stddev"), Normal(), dtype)
 
 
+@register(
+    "N(0, stddev^2) cut at [lower, upper] stddev",
+    "jax.nn.initializers",
+    "a fixed scale without outliers, as in vision transformers",
+)
 def truncated_normal(
     stddev: float = 0.01, *, lower: float = -2.0, upper: float = 2.0, dtype=None
 ) -> Scaled:
@@ -46,6 +52,7 @@ def truncated_normal(
     return Scaled(finite(stddev, "stddev"), law, dtype)
 
 
+@register("U(-scale, scale)", "symmetric, unlike JAX's", "a fixed bound")
 def uniform(scale: float = 0.01, *, dtype=None) -> Scaled:
     """w uniform on [-scale, scale].
 
@@ -54,6 +61,9 @@ def uniform(scale: float = 0.01, *, dtype=None) -> Scaled:
     return Scaled(scale, Uniform(), dtype)
 
 
+@register(
+    "scale * any distribution", "initjax", "a law with no variance, or a scale that no fan gives"
+)
 def scaled(scale: float = 1.0, distribution: Distribution | str = "normal", dtype=None) -> Scaled:
     """w = scale z, z from any distribution, whatever the shape.
 

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from initjax.initializers.base import Structured
+from initjax.initializers.base import Structured, register
 from initjax.support.arguments import count, finite
 
 
@@ -33,6 +33,11 @@ class Sparse(Structured):
         return jnp.where(ranks < self.num_connections, w, 0).reshape(shape)
 
 
+@register(
+    "15 weights from N(0, stddev^2) a unit, else 0",
+    "Martens 2010, Deep learning via Hessian-free optimization",
+    "wide layers whose units should differ much",
+)
 def sparse(num_connections: int = 15, *, stddev: float = 1.0, dtype=None) -> Sparse:
     """Every output unit has `num_connections` incoming weights from N(0, stddev^2); the rest are 0.
 

@@ -14,7 +14,13 @@ from initjax.distributions.base import Distribution
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.distributions.uniform import Uniform
-from initjax.initializers.base import Initializer, _distribution, check_scale, reshard
+from initjax.initializers.base import (
+    Initializer,
+    as_distribution,
+    check_scale,
+    register,
+    reshard,
+)
 from initjax.initializers.fans import MODES, Axes, axes_tuple, effective_fan, fans
 from initjax.support.arguments import one_of
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
@@ -50,7 +56,7 @@ class VarianceScaling(Initializer):
             ("sampling", ("iid", "stratified")),
         ):
             one_of(getattr(self, name), choices, name)
-        object.__setattr__(self, "distribution", _distribution(self.distribution))
+        object.__setattr__(self, "distribution", as_distribution(self.distribution))
         if not math.isfinite(self.distribution.std):
             raise UserError(
                 f"distribution={self.distribution} has no finite variance that could be scaled;"
@@ -114,6 +120,11 @@ def _standardized(law, sampling, normalize, key, shape, dtype):
     return w / dtype.type(law.std)
 
 
+@register(
+    "any distribution, Var = scale / n",
+    "jax.nn.initializers",
+    "a law, a fan or an axis that no other name has",
+)
 def variance_scaling(
     scale: float = 1.0,
     mode: str = "fan_in",
@@ -155,30 +166,81 @@ def variance_scaling(
     )
 
 
-def _family(name, base_scale, mode, law, formula, source):
-    """A factory of the LeCun, Glorot or He family; they differ in these arguments only."""
+@dataclasses.dataclass(frozen=True)
+class _Family:
+    """What the factories of LeCun, Glorot or He share; a family may have a second name."""
+
+    name: str
+    alias: str
+    scale: float
+    mode: str
+    variance: str
+    shown: str  # the variance, in the catalogue
+    source: str
+    reference: str  # the source, in the catalogue
+
+
+_LECUN = _Family(
+    "lecun",
+    "",
+    1.0,
+    "fan_in",
+    "1 / fan_in",
+    "1 / fan_in",
+    "LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp",
+    "LeCun et al. 1998, Efficient BackProp",
+)
+_GLOROT = _Family(
+    "glorot",
+    "xavier",
+    1.0,
+    "fan_avg",
+    "2 / (fan_in + fan_out)",
+    "2 / (fan_in + fan_out)",
+    "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward networks",
+    "Glorot & Bengio 2010",
+)
+_HE = _Family(
+    "he",
+    "kaiming",
+    2.0,
+    "fan_in",
+    "2 / fan_in",
+    "gain^2 / fan_in, gain^2 = 2",
+    "He, Zhang, Ren & Sun 2015, arXiv:1502.01852",
+    "He et al. 2015, arXiv:1502.01852",
+)
+
+
+def _factory(family: _Family, law: Distribution, use: str) -> Callable[..., VarianceScaling]:
+    """A factory of a family, registered."""
 
     def factory(
         *,
         activation: str | Callable | None = None,
-        mode: str = mode,
+        mode: str = family.mode,
         in_axis: Axes = -2,
         out_axis: Axes = -1,
         batch_axis: Axes = (),
         dtype=None,
     ) -> VarianceScaling:
-        scale = base_scale if activation is None else gain(activation) ** 2
+        scale = family.scale if activation is None else gain(activation) ** 2
         return VarianceScaling(scale, mode, law, in_axis, out_axis, batch_axis, dtype)
 
-    shape = {
-        Normal(): "normal, without truncation",
-        TruncatedNormal(): "normal, truncated at 2 standard deviations",
-        Uniform(): "uniform",
+    # As in JAX, `normal` is truncated here; `untruncated_normal` is the law of the sources.
+    name, shape, shown = {
+        TruncatedNormal(): (
+            "normal",
+            "normal, truncated at 2 standard deviations",
+            "truncated normal",
+        ),
+        Uniform(): ("uniform", "uniform", "uniform"),
+        Normal(): ("untruncated_normal", "normal, without truncation", "normal"),
     }[law]
-    factory.__name__ = factory.__qualname__ = name
-    factory.__doc__ = f"""Var(w) = {formula}, {shape}.
+    factory.__name__ = factory.__qualname__ = f"{family.name}_{name}"
+    factory.__doc__ = f"""Var(w) = {family.variance}, {shape}.
 
-    {source}.
+    {family.source}.
 
     Args:
       activation: name or callable; its gain^2 (`initjax.gain`) replaces the numerator.
@@ -188,37 +250,28 @@ def _family(name, base_scale, mode, law, formula, source):
       batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
     """
-    return factory
+    aliases = (f"{family.alias}_{name}",) if family.alias else ()
+    return register(f"{shown}, Var = {family.shown}", family.reference, use, *aliases)(factory)
 
 
-_FAMILIES = {
-    "lecun": (1.0, "fan_in", "1 / fan_in", "LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp"),
-    "glorot": (
-        1.0,
-        "fan_avg",
-        "2 / (fan_in + fan_out)",
-        "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward networks",
-    ),
-    "he": (2.0, "fan_in", "2 / fan_in", "He, Zhang, Ren & Sun 2015, arXiv:1502.01852"),
-}
-
-# As in JAX, `normal` is truncated here; `untruncated_normal` is the law of the sources.
-(
-    (lecun_normal, lecun_uniform, lecun_untruncated_normal),
-    (glorot_normal, glorot_uniform, glorot_untruncated_normal),
-    (he_normal, he_uniform, he_untruncated_normal),
-) = (
-    tuple(
-        _family(f"{family}_{name}", scale, mode, law, formula, source)
-        for name, law in (
-            ("normal", TruncatedNormal()),
-            ("uniform", Uniform()),
-            ("untruncated_normal", Normal()),
-        )
-    )
-    for family, (scale, mode, formula, source) in _FAMILIES.items()
+lecun_normal = _factory(_LECUN, TruncatedNormal(), "SELU and linear layers; Flax's own default")
+lecun_uniform = _factory(_LECUN, Uniform(), "as lecun_normal, bounded")
+lecun_untruncated_normal = _factory(_LECUN, Normal(), "as in the source")
+glorot_normal = xavier_normal = _factory(
+    _GLOROT,
+    TruncatedNormal(),
+    "tanh and sigmoid, where forward and backward signal matter alike",
 )
-xavier_normal, xavier_uniform = glorot_normal, glorot_uniform
-xavier_untruncated_normal = glorot_untruncated_normal
-kaiming_normal, kaiming_uniform = he_normal, he_uniform
-kaiming_untruncated_normal = he_untruncated_normal
+glorot_uniform = xavier_uniform = _factory(
+    _GLOROT, Uniform(), "as glorot_normal, bounded; Keras' default"
+)
+glorot_untruncated_normal = xavier_untruncated_normal = _factory(
+    _GLOROT, Normal(), "as glorot_normal, without truncation"
+)
+he_normal = kaiming_normal = _factory(
+    _HE, TruncatedNormal(), "ReLU; any other activation by activation=..."
+)
+he_uniform = kaiming_uniform = _factory(_HE, Uniform(), "as he_normal, bounded")
+he_untruncated_normal = kaiming_untruncated_normal = _factory(
+    _HE, Normal(), "as in the source: N(0, 2 / n)"
+)

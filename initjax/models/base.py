@@ -1,17 +1,47 @@
-"""What all models share: the fields that say from which weights they start."""
+"""What all models share: the fields that say from which weights they start, and their registry."""
 
+import functools
+import inspect
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from initjax.initializers.catalog import get
 from initjax.support.errors import UserError
+from initjax.support.naming import Call, Registry
 from initjax.theory.activations import get_activation
 
-Init = str | Callable
+Init = str | Call | Callable
+Model = TypeVar("Model", bound=type[nn.Module])
+
+
+def constructor(model: Callable[..., Any], **fields: Any) -> Callable[..., Any]:
+    """`model` with defaults of its own, and without Flax's fields in its signature."""
+    made = functools.partial(model, **fields)
+    signature = inspect.signature(made)
+    shown = [p for p in signature.parameters.values() if p.name not in ("parent", "name")]
+    made.__signature__ = signature.replace(parameters=shown)  # pyright: ignore
+    return made
+
+
+MODELS = Registry(
+    "model",
+    own=lambda name, model: constructor(model),
+    form="a Flax Linen module with a field num_classes; see `initjax.models.create_model`",
+)
+
+
+def register(name: str, **fields: Any) -> Callable[[Model], Model]:
+    """Decorator: lets `create_model(name)` make a model of this class, with these fields."""
+
+    def add(model: Model) -> Model:
+        MODELS.add(name, constructor(model, **fields))
+        return model
+
+    return add
 
 
 class ImageClassifier(nn.Module):
@@ -19,10 +49,11 @@ class ImageClassifier(nn.Module):
 
     Attributes:
       num_classes: number of logits.
-      kernel_init: initializer of the weights, by name or by value.
+      kernel_init: initializer of the weights, by name or by value; the field holds the value.
       dense_init: initializer of dense layers' weights where it is another than `kernel_init`.
       bias_init: initializer of the biases.
-      activation: activation function, by name or by value.
+      activation: activation function, by name or by value. A name stays one: most of JAX's
+        functions cannot be pickled, and so neither could the model.
       dtype: dtype of the computation; parameters are float32.
       axis_name: the mapped axis over which batch statistics are shared, if the model is mapped.
     """
@@ -31,7 +62,7 @@ class ImageClassifier(nn.Module):
     kernel_init: Init = "he_normal"
     dense_init: Init | None = None
     bias_init: Init = "zeros"
-    activation: str | Callable = "relu"
+    activation: str | Call | Callable = "relu"
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -40,6 +71,13 @@ class ImageClassifier(nn.Module):
             value = getattr(self, name, 1)
             if not isinstance(value, numbers.Integral) or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number, 1 or more.")
+        self.kernel_init = get(self.kernel_init)
+        if self.dense_init is not None:
+            self.dense_init = get(self.dense_init)
+        self.bias_init = get(self.bias_init)
+        get_activation(self.activation)  # an unknown name fails here, not at the first call
+        if isinstance(self.activation, Call):
+            self.activation = str(self.activation)
         super().__post_init__()
 
     def act(self, x):
@@ -51,19 +89,18 @@ class ImageClassifier(nn.Module):
         return nn.Conv(
             features,
             (size, size),
-            kernel_init=get(self.kernel_init),
-            bias_init=get(self.bias_init),
+            kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
             dtype=self.dtype,
             **kwargs,
         )
 
     def dense(self, features: int) -> nn.Dense:
         """A dense layer with this model's initializers."""
-        kernel_init = self.kernel_init if self.dense_init is None else self.dense_init
         return nn.Dense(
             features,
-            kernel_init=get(kernel_init),
-            bias_init=get(self.bias_init),
+            kernel_init=self.kernel_init if self.dense_init is None else self.dense_init,
+            bias_init=self.bias_init,
             dtype=self.dtype,
         )
 

@@ -1,61 +1,93 @@
 """Models by name."""
 
-import functools
+import dataclasses
 import inspect
-from collections.abc import Callable
+import warnings
+from typing import Any
+
+import flax.linen as nn
 
 from initjax.initializers.catalog import get
-from initjax.models.base import ImageClassifier
-from initjax.models.convnet import ConvNet
-from initjax.models.lenet import LeNet
-from initjax.models.mlp import MLP
-from initjax.models.resnet_cifar import CifarResNet
-from initjax.support.naming import call_by_name
+from initjax.models.base import MODELS, ImageClassifier
+from initjax.support.naming import Call, parse
 from initjax.theory.activations import get_activation
 
-
-def _constructor(model: type[ImageClassifier], **fields) -> Callable[..., ImageClassifier]:
-    """`model` with defaults of its own, and without Flax's fields in its signature."""
-    constructor = functools.partial(model, **fields)
-    signature = inspect.signature(constructor)
-    shown = [p for p in signature.parameters.values() if p.name not in ("parent", "name")]
-    constructor.__signature__ = signature.replace(parameters=shown)
-    return constructor
-
-
-_MODELS = {
-    "convnet": _constructor(ConvNet),
-    "lenet": _constructor(LeNet),
-    "mlp": _constructor(MLP),
-    **{f"resnet{depth}": _constructor(CifarResNet, depth=depth) for depth in (20, 32, 44, 56, 110)},
-}
+# What the fields of a user's own model are given: values.
+_VALUES = {"kernel_init": get, "dense_init": get, "bias_init": get, "activation": get_activation}
 
 
 def model_names() -> list[str]:
     """The names that `create_model` knows."""
-    return sorted(_MODELS)
+    return sorted(MODELS)
 
 
-def create_model(name: str, **fields) -> ImageClassifier:
+def create_model(name: str | Call, **fields: Any) -> nn.Module:
     """The model of a name, such as "resnet32" or "mlp(depth=3, width=512)".
 
     Args:
-      name: one of `model_names()`, with arguments if it takes any.
+      name: one of `model_names()`, with arguments if it takes any, or "package.module:Net" for
+        your own, with arguments likewise; or what `initjax.support.naming.parse` made of it.
       **fields: fields of `ImageClassifier`: num_classes, kernel_init, dense_init, bias_init,
         activation, dtype, axis_name. Initializers and activation by name or by value.
 
     Returns:
       A Flax Linen module: [B, H, W, C] images to [B, num_classes] logits.
 
+    Your own is a class of Flax Linen modules, or a function that makes one, with
+    - the field (or argument) num_classes, and of the other fields those that it has: initializers
+      and the activation come as values, and it is for the module to use them. A UserWarning tells
+      of a field that was given, is not the default, and that it does not have;
+    - `__call__(x, train=False)`, or `__call__(x)` where training makes no difference. Batch
+      normalization wants `use_running_average=not train` and `axis_name=self.axis_name`.
+
     Raises:
-      UserError (a ValueError): an unknown name or field.
+      UserError (a ValueError): an unknown name or field; your own that is no such module.
 
     >>> create_model("mlp(depth=3)", kernel_init="nspl(alpha=1.5)").depth
     3
     """
-    for field in ("kernel_init", "dense_init", "bias_init"):
-        if fields.get(field) is not None:
-            fields[field] = get(fields[field])
-    if "activation" in fields:
-        get_activation(fields["activation"])  # an unknown name fails here, not at the first call
-    return call_by_name(name, _MODELS, "model", **fields)
+    call = name if isinstance(name, Call) else parse(name, MODELS.kind)
+    if not call.is_own:
+        return MODELS.bind(call, **fields)
+    model = MODELS.bind(call, **_taken(call.name, {"num_classes": 10} | fields))
+    if not isinstance(model, nn.Module):
+        raise MODELS.not_of_the_form(f"{call.name} gave a value of type {type(model).__name__}.")
+    return _taking_train(model)
+
+
+def _taken(name, fields) -> dict[str, Any]:
+    """Those of our fields that a user's own model has, as values; fields of its own stay."""
+    parameters = inspect.signature(MODELS.look_up(name)).parameters
+    if "num_classes" not in parameters:
+        raise MODELS.not_of_the_form(f"{name} has no field num_classes.")
+    defaults = {field.name: field.default for field in dataclasses.fields(ImageClassifier)}
+    taken = {}
+    for field, value in fields.items():
+        given, default = (
+            x if x is None else _VALUES.get(field, lambda x: x)(x)
+            for x in (value, defaults.get(field))
+        )
+        if field in parameters or field not in defaults:
+            taken[field] = given
+        elif field != "axis_name" and given != default:
+            warnings.warn(f"{name} has no field {field}: {given!r} is not used.", stacklevel=3)
+    return taken
+
+
+def _taking_train(model: nn.Module) -> nn.Module:
+    """`model`, or one like it that takes `train` where it does not."""
+    own = type(model)
+    if "train" in inspect.signature(model.__call__).parameters:  # pyright: ignore
+        return model
+
+    class Taking(own):
+        def __call__(self, x, train: bool = False):
+            del train
+            return super().__call__(x)
+
+    Taking.__name__, Taking.__qualname__ = own.__name__, own.__qualname__
+    Taking.__module__, Taking.__doc__ = own.__module__, own.__doc__
+    fields = (field.name for field in dataclasses.fields(model) if field.init)
+    return Taking(
+        **{name: getattr(model, name) for name in fields if name not in ("parent", "name")}
+    )

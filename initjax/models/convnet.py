@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from initjax.models.base import ImageClassifier
+from initjax.models.base import ImageClassifier, register
 from initjax.support.errors import UserError
 
 
@@ -18,6 +18,7 @@ def max_pool_2x2(x):
     return jnp.max(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
+@register("convnet")
 class ConvNet(ImageClassifier):
     """Three 5x5 convolutions of 32, 32 and 64 features, each with 2x2 max-pooling; a dense layer.
 

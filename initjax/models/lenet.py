@@ -4,9 +4,10 @@ recognition)."""
 import flax.linen as nn
 import jax.numpy as jnp
 
-from initjax.models.base import ImageClassifier
+from initjax.models.base import ImageClassifier, register
 
 
+@register("lenet")
 class LeNet(ImageClassifier):
     """LeNet-5: two 5x5 convolutions with average pooling, and dense layers of 120, 84 and 10.
 

@@ -2,9 +2,10 @@
 
 import flax.linen as nn
 
-from initjax.models.base import ImageClassifier
+from initjax.models.base import ImageClassifier, register
 
 
+@register("mlp")
 class MLP(ImageClassifier):
     """`depth` hidden layers of `width` units, and a last layer to the classes.
 

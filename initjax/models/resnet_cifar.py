@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from initjax.models.base import ImageClassifier
+from initjax.models.base import ImageClassifier, register
 from initjax.support.errors import UserError
 
 
@@ -17,6 +17,11 @@ def relu_by_choice(x):
     return jnp.where(x <= 0, 0, x)
 
 
+@register("resnet20", depth=20)
+@register("resnet32", depth=32)
+@register("resnet44", depth=44)
+@register("resnet56", depth=56)
+@register("resnet110", depth=110)
 class CifarResNet(ImageClassifier):
     """6n + 2 layers: a 3x3 convolution, three stages of n two-layer blocks of 16, 32 and 64
     features, and a dense layer after global average pooling.

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from initjax.network.paths import get_layer, path_name, set_layer
 from initjax.refine import propagation
 from initjax.refine.calibration import inputs_of, split_batch
+from initjax.refine.methods import register
 from initjax.refine.network import Network
 from initjax.refine.propagation import Kernel
 from initjax.refine.reports import Report, dead_layers, variance_report
 from initjax.support.errors import UserError
 
 
+@register
 def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
     """Analytic signal-preserving scales (Bingham & Miikkulainen 2023, arXiv:2109.08958).
 

@@ -16,6 +16,7 @@ from initjax.network.paths import change_layers, get_layer
 from initjax.refine.calibration import inputs_of, split_batch
 from initjax.refine.descent import only_if_finite
 from initjax.refine.divergences import DIVERGENCES, SOLVERS, Law
+from initjax.refine.methods import register
 from initjax.refine.network import Network
 from initjax.refine.reports import Report, dead_layers, layer_reports, without_bias
 from initjax.refine.statistics import as_statistics, moments, rows
@@ -27,6 +28,7 @@ from initjax.support.errors import UserError
 MODES = ("sequential", "joint")
 
 
+@register
 def consistency(
     model,
     params,

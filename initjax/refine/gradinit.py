@@ -10,6 +10,7 @@ import optax
 
 from initjax.refine.calibration import split_batch
 from initjax.refine.descent import cross_entropy, only_if_finite, random_batches
+from initjax.refine.methods import register
 from initjax.refine.network import Network
 from initjax.refine.reports import Report, dead_layers, scalar_report
 from initjax.support.arguments import count, one_of, positive
@@ -19,6 +20,7 @@ from initjax.support.errors import UserError
 _MOST_SHRINKS = 100  # steps that GradInit takes in the end to meet its constraint
 
 
+@register
 def gradinit(
     model,
     params,

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from initjax.network.paths import get_layer, set_layer
 from initjax.refine.calibration import inputs_of, split_batch
 from initjax.refine.divergences import Law, solve_moment
+from initjax.refine.methods import register
 from initjax.refine.network import Network
 from initjax.refine.reports import Report, dead_layers, scalar_report, without_bias
 from initjax.refine.sweep import sweep
 from initjax.support.arguments import count, finite, not_negative
 
 
+@register
 def krahenbuhl(
     model,
     params,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from initjax.refine.calibration import inputs_of, split_batch
+from initjax.refine.methods import register
 from initjax.refine.network import Network
 from initjax.refine.reports import Report, dead_layers, variance_report
 from initjax.refine.statistics import channel_moments
@@ -14,6 +15,7 @@ from initjax.refine.sweep import sweep
 from initjax.support.arguments import count, not_negative
 
 
+@register
 def lsuv(
     model,
     params,

@@ -9,6 +9,7 @@ import optax
 
 from initjax.refine.calibration import split_batch
 from initjax.refine.descent import cross_entropy, only_if_finite, random_batches
+from initjax.refine.methods import register
 from initjax.refine.network import Network
 from initjax.refine.reports import Report, dead_layers, scalar_report
 from initjax.support.arguments import count, positive
@@ -58,6 +59,7 @@ def signed_momentum(learning_rate: float, momentum: float) -> optax.GradientTran
     )
 
 
+@register
 def metainit(
     model,
     params,

@@ -1,70 +1,78 @@
 """Refinements by name: "lsuv", "consistency(divergence='w2')"."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import optax
 
-from initjax.refine.autoinit import autoinit
-from initjax.refine.consistency import consistency
-from initjax.refine.gradinit import gradinit
-from initjax.refine.krahenbuhl import krahenbuhl
-from initjax.refine.lsuv import lsuv
-from initjax.refine.metainit import metainit
 from initjax.refine.reports import Report
 from initjax.refine.targets import TARGETS
-from initjax.support.naming import call_by_name
+from initjax.support.naming import Call, Registry
 
-_METHODS = {
-    "autoinit": autoinit,
-    "consistency": consistency,
-    "gradinit": gradinit,
-    "krahenbuhl": krahenbuhl,
-    "lsuv": lsuv,
-    "metainit": metainit,
-}
-
-# What may be called inside a method's arguments.
-_NESTED = {
-    **TARGETS,
-    **{name: getattr(optax, name) for name in ("adam", "adamw", "rmsprop", "sgd")},
-}
 _GIVEN = ("model", "params", "batch", "key", "held_out", "loss")
 
 
-def names() -> list[str]:
-    """The names that `refine` knows, sorted."""
-    return sorted(_METHODS)
-
-
-def _with_settings(method):
+def _settings(name: str, method: Callable) -> Callable[..., tuple[Callable, dict[str, Any]]]:
     """`method` as a function of what may stand in its name's parentheses, to be called later."""
-    signature = inspect.signature(method)
+    try:
+        signature = inspect.signature(method)
+    except ValueError:  # `Registry.bind` says so
+        return method
+    if missing := [given for given in _GIVEN[:5] if given not in signature.parameters]:
+        raise METHODS.not_of_the_form(f"{name} takes no {' and no '.join(missing)}.")
 
     def settings(**arguments):
         return method, arguments
 
-    parameters = [p for p in signature.parameters.values() if p.name not in _GIVEN]
-    settings.__signature__ = signature.replace(parameters=parameters)
+    parameters = [
+        p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
+        for p in signature.parameters.values()
+        if p.name not in _GIVEN
+    ]
+    settings.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
     return settings
 
 
-_SETTINGS = {name: _with_settings(method) for name, method in _METHODS.items()}
+METHODS = Registry(
+    "refinement",
+    # What may be called inside a method's arguments.
+    TARGETS | {name: getattr(optax, name) for name in ("adam", "adamw", "rmsprop", "sgd")},
+    own=_settings,
+    form="method(model, params, batch, key, *, held_out=None, ...) -> (params, Report)",
+)
+
+Method = TypeVar("Method", bound=Callable[..., tuple[Any, Report]])
 
 
-def check(name: str) -> None:
+def register(method: Method) -> Method:
+    """Decorator: lets `refine` call a refinement by its name."""
+    METHODS.add(method.__name__, _settings(method.__name__, method))
+    return method
+
+
+def names() -> list[str]:
+    """The names that `refine` knows, sorted."""
+    return sorted(METHODS)
+
+
+def check(name: str | Call) -> None:
     """Raises a UserError where `name` is no method with arguments that it takes."""
-    call_by_name(name, _SETTINGS, "refinement", _NESTED)
+    METHODS.bind(name)
 
 
-def refine(name: str, model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
+def refine(
+    name: str | Call, model, params, batch, key: jax.Array, *, held_out=None
+) -> tuple[Any, Report]:
     """Calls the refinement of a name, such as "lsuv" or "consistency(mode='joint')".
 
     Args:
       name: one of `names()`, with arguments that are literals; as the `target` of consistency
         gaussian, mean_field(...) or saved(file=...), as an `optimizer` adam, adamw, rmsprop or sgd,
-        such as "consistency(mode='joint', optimizer=adam(0.05))".
+        such as "consistency(mode='joint', optimizer=adam(0.05))". "package.module:method" is your
+        own: method(model, params, batch, key, *, held_out=None, ...) -> (params, `Report`). What
+        `initjax.support.naming.parse` made of a text is taken too.
       model: a Flax Linen module.
       params: its parameters, from any initializer.
       batch: inputs [n, ...], or a pair (inputs, labels), which "gradinit" needs.
@@ -85,5 +93,5 @@ def refine(name: str, model, params, batch, key: jax.Array, *, held_out=None) ->
     >>> report.method
     'lsuv'
     """
-    method, arguments = call_by_name(name, _SETTINGS, "refinement", _NESTED)
+    method, arguments = METHODS.bind(name)
     return method(model, params, batch, key, held_out=held_out, **arguments)

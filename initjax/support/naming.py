@@ -8,6 +8,7 @@ A registry is filled by the files whose names it holds, with `Registry.add`. A n
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -37,6 +38,11 @@ class Call:
     name: str
     args: tuple[Any, ...] = ()
     keywords: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the name is the user's own."""
+        return ":" in self.name
 
     def __str__(self) -> str:
         """A text from which `parse` makes the same value."""
@@ -111,17 +117,27 @@ def _not_a_value(shown, text):
     return UserError(f"{shown!r} in {str(text)!r} is not a number, a string, or another literal.")
 
 
-class Registry:
+class Registry(Mapping[str, Callable]):
     """What may be named, by name.
 
     Args:
       kind: what the names stand for, for messages: "initializer".
       nested: what may be called inside the arguments, by name.
+      own: makes of the user's own what a name of this table would stand for; default: as it is.
+      form: what the user's own must be, for messages.
     """
 
-    def __init__(self, kind: str, nested: Mapping[str, Callable] | None = None):
+    def __init__(
+        self,
+        kind: str,
+        nested: Mapping[str, Callable] | None = None,
+        *,
+        own: Callable[[str, Callable], Callable] = lambda name, value: value,
+        form: str = "a function",
+    ):
         self.kind = kind
         self._nested = {} if nested is None else nested
+        self._own, self._form = own, form
         self._table: dict[str, Callable] = {}
 
     def add(self, name: str, value: Callable) -> None:
@@ -130,34 +146,41 @@ class Registry:
             raise ValueError(f"{self.kind} {name!r} is registered twice.")
         self._table[name] = value
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._table
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """A context at whose end names that were added inside are forgotten, as in tests."""
+        table = dict(self._table)
+        try:
+            yield
+        finally:
+            self._table = table
 
     def __getitem__(self, name: str) -> Callable:
         return self._table[name]
 
-    def names(self) -> list[str]:
-        """All names, sorted."""
-        return sorted(self._table)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
 
     def look_up(self, name: str) -> Callable:
         """What `name` stands for.
 
         Raises:
           UserError (a ValueError): an unknown name, with those that are known; a module or an
-            attribute of the user's own that cannot be had.
+            attribute of the user's own that cannot be had, or that cannot be called.
         """
         if ":" in name:
-            return import_own(name)
+            value = import_own(name)
+            if not callable(value):
+                raise self.not_of_the_form(f"{name} is {value!r}.")
+            return self._own(name, value)
         if name not in self._table:
             close = difflib.get_close_matches(name, self._table, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise UserError(
-                f"Unknown {self.kind} {name!r}.{hint} Known: {', '.join(self.names())}."
-            )
+            known = ", ".join(sorted(self._table))
+            raise UserError(f"Unknown {self.kind} {name!r}.{hint} Known: {known}.")
         return self._table[name]
 
     def bind(self, call: str | Call, **defaults: Any) -> Any:
@@ -174,8 +197,14 @@ class Registry:
             call = parse(call, self.kind)
         function = self.look_up(call.name)
         args = [self._argument(value, call) for value in call.args]
-        keywords = {name: self._argument(value, call) for name, value in call.keywords}
-        return _apply(call.name, function, args, defaults | keywords)
+        keywords = defaults | {name: self._argument(value, call) for name, value in call.keywords}
+        if problem := _problem(call.name, function, args, keywords):
+            raise self.not_of_the_form(problem) if call.is_own else UserError(problem)
+        return function(*args, **keywords)
+
+    def not_of_the_form(self, problem: str) -> UserError:
+        """The error of what the user's own is, in two lines: what is wrong, and what it must be."""
+        return UserError(f"{problem}\nYour own {self.kind} must be {self._form}.")
 
     def _argument(self, value, call):
         if not isinstance(value, Call):
@@ -186,7 +215,10 @@ class Registry:
         for inner in values:
             if isinstance(inner, Call):
                 raise _not_a_value(str(inner), call)
-        return _apply(value.name, self._nested[value.name], value.args, dict(value.keywords))
+        function, keywords = self._nested[value.name], dict(value.keywords)
+        if problem := _problem(value.name, function, value.args, keywords):
+            raise UserError(problem)
+        return function(*value.args, **keywords)
 
 
 def import_own(name: str) -> Any:
@@ -219,8 +251,12 @@ def import_own(name: str) -> Any:
     return getattr(module, attribute)
 
 
-def _apply(name, function, args, keywords):
-    signature = inspect.signature(function)
+def _problem(name, function, args, keywords) -> str:
+    """What is wrong with the arguments of a call; empty where it can be made."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some that are written in C
+        return f"{name} does not say what it takes."
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:
@@ -228,19 +264,5 @@ def _apply(name, function, args, keywords):
             name if parameter.default is parameter.empty else f"{name}={parameter.default!r}"
             for name, parameter in signature.parameters.items()
         )
-        raise UserError(f"{name}: {error}. It takes: {shown or 'no arguments'}.") from None
-    return function(*args, **keywords)
-
-
-def call_by_name(
-    text: str,
-    table: Mapping[str, Callable],
-    kind: str,
-    nested: Mapping[str, Callable] | None = None,
-    **defaults: Any,
-) -> Any:
-    """`Registry.bind` for a table that has not become a registry yet."""
-    registry = Registry(kind, nested)
-    for name, value in table.items():
-        registry.add(name, value)
-    return registry.bind(text, **defaults)
+        return f"{name}: {error}. It takes: {shown or 'no arguments'}."
+    return ""

@@ -5,22 +5,35 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from initjax.support.errors import UserError
+from initjax.support.naming import Call, Registry
 
-_ACTIVATIONS: dict[str, Callable] = {
+
+def gelu(x):
+    """x Phi(x), exactly."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def linear(x):
+    """x itself."""
+    return x
+
+
+_ACTIVATIONS = Registry("activation")
+for _name, _function in {
     "elu": jax.nn.elu,
     "erf": jax.lax.erf,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "hard_tanh": jax.nn.hard_tanh,
     "leaky_relu": jax.nn.leaky_relu,
-    "linear": lambda x: x,
+    "linear": linear,
     "relu": jax.nn.relu,
     "selu": jax.nn.selu,
     "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,
-}
+}.items():
+    _ACTIVATIONS.add(_name, _function)
 
 
 def activation_names() -> list[str]:
@@ -28,8 +41,10 @@ def activation_names() -> list[str]:
     return sorted(_ACTIVATIONS)
 
 
-def get_activation(activation: str | Callable) -> Callable:
+def get_activation(activation: str | Call | Callable) -> Callable:
     """The activation function of a name; a callable is returned as it is.
+
+    "package.module:name" is a function of your own.
 
     Raises:
       UserError (a ValueError): an unknown name.
@@ -37,10 +52,4 @@ def get_activation(activation: str | Callable) -> Callable:
     >>> get_activation("tanh")(0.0)
     Array(0., dtype=float32, weak_type=True)
     """
-    if callable(activation):
-        return activation
-    if activation not in _ACTIVATIONS:
-        raise UserError(
-            f"Unknown activation {activation!r}. Known: {', '.join(activation_names())}."
-        )
-    return _ACTIVATIONS[activation]
+    return activation if callable(activation) else _ACTIVATIONS.look_up(str(activation))

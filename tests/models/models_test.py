@@ -1,12 +1,16 @@
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import initjax
-from initjax.models import create_model, model_names
+from initjax.models import MLP, CifarResNet, create_model, model_names
+from initjax.models.base import MODELS
 from initjax.models.resnet_cifar import relu_by_choice
 from initjax.support.errors import UserError
+from initjax.support.naming import parse
 
 KEY = jax.random.key(0)
 
@@ -166,3 +170,112 @@ def test_relu_by_choice_is_relu():
     np.testing.assert_array_equal(relu_by_choice(x), jax.nn.relu(x))
     for function in (relu_by_choice, jax.nn.relu):
         np.testing.assert_array_equal(jax.vmap(jax.grad(function))(x[:5]), [0, 0, 0, 1, 1])
+
+
+def test_fields_hold_values():
+    """A text is read once, also where a class is called; a model with a name can be pickled."""
+    inits = {"kernel_init": "nspl(2)", "dense_init": "ones", "bias_init": parse("constant(2.0)")}
+    models = (
+        MLP(activation=parse("tanh"), **inits),
+        create_model(parse("mlp"), activation="tanh", **inits),
+    )
+    for model in models:
+        assert model.kernel_init == initjax.nspl(2)
+        assert model.dense_init == initjax.ones
+        assert model.bias_init == initjax.constant(2.0)
+        assert pickle.loads(pickle.dumps(model)) == model == models[0]
+    assert MLP().dense_init is None
+    with pytest.raises(UserError, match="Unknown activation"):
+        MLP(activation="foo")
+    assert create_model("resnet44") == CifarResNet(depth=44)
+
+
+OWN = """
+import flax.linen as nn
+import jax.numpy as jnp
+from initjax.models.base import ImageClassifier, register
+
+
+@register("throw_away", width=5)
+@register("throw_away_wide", width=50)
+class ThrowAway(ImageClassifier):
+    width: int = 1
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        return self.logits(self.act(self.dense(self.width)(x.reshape(len(x), -1))))
+
+
+class Plain(nn.Module):
+    num_classes: int
+    kernel_init: object = nn.initializers.zeros
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width, kernel_init=self.kernel_init)(x.reshape(len(x), -1))
+        return nn.Dense(self.num_classes, kernel_init=self.kernel_init)(x)
+
+
+def make(num_classes, width=3):
+    return Plain(num_classes, nn.initializers.ones, width)
+
+
+class NoClasses(nn.Module):
+    pass
+
+
+def nothing(num_classes):
+    return num_classes
+"""
+
+
+def test_one_decorator_adds_a_model(own_module):
+    own_module("own_models", OWN)
+    names = model_names()
+    with MODELS.restored():
+        import own_models
+
+        assert set(model_names()) - set(names) == {"throw_away", "throw_away_wide"}
+        model = create_model("throw_away", kernel_init="ones", num_classes=3)
+        assert model == own_models.ThrowAway(3, initjax.ones, width=5)
+        params = model.init(KEY, jnp.zeros((1, 4, 4, 1)))["params"]
+        np.testing.assert_array_equal(params["Dense_0"]["kernel"], np.ones((16, 5)))
+        assert create_model("throw_away_wide").width == 50
+        assert create_model("throw_away_wide(width=7)").width == 7
+    assert model_names() == names
+
+
+def test_a_model_of_the_users_own(own_module):
+    own_module(
+        "own_nets", "register = lambda *args, **kw: lambda x: x\n" + OWN.replace(", register", "")
+    )
+    images = jnp.ones((2, 4, 4, 1))
+    model = create_model(
+        "own_nets:Plain(width=6)", kernel_init="ones", bias_init="zeros", activation="relu",
+        dense_init=None, dtype=jnp.dtype("float32"), axis_name="batch", num_classes=3,
+    )  # fmt: skip
+    assert (model.num_classes, model.kernel_init, model.width) == (3, initjax.ones, 6)
+    variables = model.init(KEY, images)
+    assert set(variables["params"]) == {"Dense_0", "Dense_1"}
+    logits = model.apply(variables, images, train=True)  # which its __call__ does not take
+    np.testing.assert_array_equal(logits, np.full((2, 3), 96.0))
+    np.testing.assert_array_equal(logits, model.clone().apply(variables, images))
+    assert create_model("own_nets:Plain").num_classes == 10
+    made = create_model("own_nets:make(width=2)", num_classes=4)
+    assert (made.num_classes, made.width) == (4, 2)
+    assert create_model("own_nets:ThrowAway(width=2)", bias_init="ones").bias_init == initjax.ones
+    with pytest.warns(UserWarning, match="own_nets:Plain has no field bias_init: constant"):
+        create_model("own_nets:Plain", bias_init="ones")
+    with pytest.warns(UserWarning, match="own_nets:make has no field activation"):
+        create_model("own_nets:make", activation="tanh")
+    for name, fields, message in (
+        ("own_nets:NoClasses", {}, "has no field num_classes.\nYour own model must be a Flax"),
+        ("own_nets:nothing", {}, "gave a value of type int.\nYour own model must be"),
+        ("own_nets:OWN", {}, "own_nets has no 'OWN'"),
+        ("own_nets:Plain(depth=3)", {}, "unexpected keyword argument 'depth'.*width=4"),
+        ("own_nets:Plain", {"kernel_inti": "ones"}, "unexpected keyword argument 'kernel_inti'"),
+        ("own_nets:Plain", {"kernel_init": "oness"}, "Unknown initializer 'oness'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            create_model(name, **fields)

@@ -12,8 +12,9 @@ import scipy.stats
 from initjax.distributions import StudentT
 
 HEAVY = {
-    "scipy.stats", "scipy.optimize", "scipy.linalg", "scipy.interpolate", "matplotlib", "flax",
-    "optax", "orbax", "tensorflow_datasets", "tensorboardX", "sklearn", "tensorstore", "PIL",
+    "scipy.special", "scipy.stats", "scipy.optimize", "scipy.linalg", "scipy.interpolate",
+    "matplotlib", "flax", "optax", "orbax", "tensorflow_datasets", "tensorboardX", "sklearn",
+    "tensorstore", "PIL",
 }  # fmt: skip
 
 

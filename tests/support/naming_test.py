@@ -1,13 +1,16 @@
 """Names are parsed, never evaluated."""
 
-import inspect
+import math
+import string
 
 import pytest
+from hypothesis import given, strategies as st
 
 import initjax
 from initjax.distributions import StudentT, SymmetricPowerLaw, TruncatedNormal
 from initjax.initializers import Scaled
 from initjax.support.errors import UserError
+from initjax.support.naming import Call, Registry, import_own, parse
 
 
 @pytest.mark.parametrize(
@@ -96,14 +99,6 @@ def test_names():
     assert expected <= set(names)
 
 
-@pytest.mark.parametrize("name", initjax.names())
-def test_every_name_is_public(name):
-    """What a text can make, a program can: `initjax.NAME(...)` is what `get` calls."""
-    function = getattr(initjax, name)
-    value = function() if inspect.isroutine(function) else function
-    assert value == initjax.get(name)
-
-
 def test_scaled_takes_what_its_class_takes():
     """It was registered as the class, whose third argument may stand without its name."""
     init = initjax.scaled(0.5, StudentT(df=1.5), "bfloat16")
@@ -111,3 +106,89 @@ def test_scaled_takes_what_its_class_takes():
     assert initjax.get(repr(init)) == init
     assert initjax.get("scaled(0.5, StudentT(df=1.5), 'bfloat16')") == init
     assert initjax.scaled(2, "uniform") == initjax.uniform(2)
+
+
+IDENTIFIERS = st.text(string.ascii_lowercase + "_", min_size=1, max_size=6).filter(
+    lambda text: text.isidentifier() and parse_or_none(text) is not None and text != "inf"
+)
+NUMBERS = st.integers() | st.floats(allow_nan=False)
+LITERALS = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=5,
+).filter(lambda value: "inf" not in repr(value)) | st.just(math.inf)
+
+
+def parse_or_none(text):
+    """What a text says, None for a keyword of Python."""
+    try:
+        return parse(text)
+    except UserError:
+        return None
+
+
+def calls(values, names=IDENTIFIERS):
+    keywords = st.dictionaries(IDENTIFIERS, values, max_size=3)
+    return st.builds(
+        lambda name, args, keywords: Call(name, tuple(args), tuple(keywords.items())),
+        names,
+        st.lists(values, max_size=3),
+        keywords,
+    )
+
+
+OWN_NAMES = st.tuples(st.lists(IDENTIFIERS, min_size=1, max_size=3), IDENTIFIERS).map(
+    lambda parts: f"{'.'.join(parts[0])}:{parts[1]}"
+)
+
+
+@given(calls(LITERALS | calls(LITERALS), IDENTIFIERS | OWN_NAMES))
+def test_a_call_prints_as_the_text_that_makes_it(call):
+    assert parse(str(call)) == call
+    assert call.is_own == (":" in call.name)
+
+
+def test_import_own(own_module):
+    own_module("own_values", "answer = 42\ndef twice(x):\n    return 2 * x\n")
+    own_module("own_broken", "1 / 0\n")
+    own_module("own_needy", "import no_such_module_anywhere\n")
+    assert import_own("own_values:answer") == 42
+    assert import_own("math:inf") == math.inf
+    assert Registry("number").bind("own_values:twice(x=4)") == 8
+    for name, message in (
+        ("own_value:answer", "there is no module 'own_value' in"),
+        ("own_values.inner:answer", "there is no module 'own_values.inner' in"),
+        ("own_values:anwser", "own_values has no 'anwser'. Did you mean 'answer'?"),
+        ("own_values:nothing_like_it", "own_values has no 'nothing_like_it'."),
+        ("own_broken:x", "importing own_broken failed: ZeroDivisionError: division by zero."),
+        ("own_needy:x", "importing own_needy failed: No module named 'no_such_module_anywhere'."),
+    ):
+        with pytest.raises(UserError) as error:
+            import_own(name)
+        assert message in str(error.value)
+    with pytest.raises(UserError, match=r"own_values:answer is 42\.\nYour own number must be a"):
+        Registry("number").bind("own_values:answer")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["own_touch", "nspl(own_touch:f())", "own_touch.f", "own_touch:f.g", "own_touch:f()()", ":f"],
+)
+def test_only_a_name_of_the_form_module_and_name_is_imported(text, own_module):
+    own_module("own_touch", "raise SystemExit('imported')\n")
+    with pytest.raises(UserError):
+        initjax.get(text)
+
+
+def test_a_registry_forgets():
+    registry = Registry("thing")
+    registry.add("kept", dict)
+    registry.add("kept", dict)
+    with registry.restored():
+        registry.add("lost", list)
+        assert registry.bind("lost") == []
+    assert list(registry) == ["kept"]

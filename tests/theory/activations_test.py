@@ -54,3 +54,15 @@ def test_callable_is_returned():
 def test_unknown_name_lists_the_known():
     with pytest.raises(UserError, match=r"'foo'.*gelu.*relu.*tanh"):
         get_activation("foo")
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_function_knows_its_name(name):
+    """So that what is told of a model's activation by value is told as by name."""
+    assert get_activation(name).__name__ == name
+
+
+def test_an_activation_of_the_users_own():
+    assert get_activation("jax.nn:swish") is jax.nn.swish
+    with pytest.raises(UserError, match="Did you mean 'swish'"):
+        get_activation("jax.nn:swihs")
