@@ -20,6 +20,7 @@ generalized normal 9, cut-off power law 8, Laplace 2, normal 1, truncated power 
 CRAFT 13, 8, 6, 0, 0, 0, the six being the first convolutions of VGG, alpha .79 .79 .68 .69 .50 .27.
 """
 
+import dataclasses
 import importlib.resources
 import pathlib
 import sys
@@ -30,6 +31,7 @@ import numpy as np
 from initjax import weights
 from initjax.fit import pictures as pictures, report
 from initjax.fit.checkpoint import analyze_checkpoint
+from initjax.fit.findings import Findings, Layer, to_json
 from initjax.support import command
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json, user_path, write_whole
@@ -59,15 +61,15 @@ def packaged_file(package: str, file: str) -> str:
         ) from None
 
 
-def summarize(found: dict) -> dict:
+def summarize(found: Findings) -> dict:
     """What the source's claim is judged by, layer by layer and counted."""
-    rows = [_row(layer) for layer in found["layers"]]
+    rows = [_row(layer) for layer in found.layers]
     with_slope = [row for row in rows if row["slope"] is not None]
     slopes = [row["slope"] for row in with_slope]
     control = [row["gaussian_slope"] for row in with_slope]
     return {
-        "environment": found["environment"],
-        "format": found["source"]["format"],
+        "environment": found.environment,
+        "format": found.source.format,
         "verdict": report.verdict(found),
         "layers": len(rows),
         "weights": sum(row["size"] for row in rows),
@@ -89,33 +91,33 @@ def _correlation(a, b) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 else float("nan")
 
 
-def _row(layer: dict) -> dict:
-    aic = {law: layer["laws"][law]["aic"] for law in SIX_LAWS}
-    cutoff, truncated = layer["laws"]["cutoff_power_law"], layer["laws"]["truncated_power_law"]
+def _row(layer: Layer) -> dict:
+    aic = {law: layer.laws[law].aic for law in SIX_LAWS}
+    cutoff, truncated = layer.laws["cutoff_power_law"], layer.laws["truncated_power_law"]
     row = {
-        "path": layer["path"],
-        "shape": layer["shape"],
-        "size": layer["size"],
-        "kurtosis": layer["kurtosis"],
-        "best": layer["best"],
+        "path": layer.path,
+        "shape": layer.shape,
+        "size": layer.size,
+        "kurtosis": layer.kurtosis,
+        "best": layer.best,
         "best_of_six": min(aic, key=aic.get),
         "last_of_six": max(aic, key=aic.get),
-        "cutoff_alpha": cutoff["parameters"]["alpha"],
-        "cutoff_alpha_error": cutoff["standard_errors"]["alpha"],
+        "cutoff_alpha": cutoff.parameters["alpha"],
+        "cutoff_alpha_error": cutoff.standard_errors["alpha"],
         "nats_over_normal": {
-            "best": layer["laws"][layer["best"]]["nats_over_normal"],
-            "cutoff_power_law": cutoff["nats_over_normal"],
-            "truncated_power_law": truncated["nats_over_normal"],
+            "best": layer.best_law.nats_over_normal,
+            "cutoff_power_law": cutoff.nats_over_normal,
+            "truncated_power_law": truncated.nats_over_normal,
         },
-        "slope": layer["slope"] and layer["slope"]["measured"],
-        "gaussian_slope": layer["slope"] and layer["slope"]["gaussian_mean"],
-        "tail": layer.get("tail"),
+        "slope": layer.slope and layer.slope.measured,
+        "gaussian_slope": layer.slope and layer.slope.gaussian_mean,
+        "tail": to_json(layer.tail),
     }
-    if layer["scales"]:
-        row["scales"] = layer["scales"]
-    if layer["positions"]:
+    if layer.scales:
+        row["scales"] = to_json(layer.scales)
+    if layer.positions:
         row["position_alphas"] = [
-            [item["position"], item["cutoff_power_law"]["alpha"]] for item in layer["positions"]
+            [item.position, item.cutoff_power_law.alpha] for item in layer.positions
         ]
     return row
 
@@ -152,14 +154,14 @@ def main() -> None:
         found = analyze_checkpoint(
             weights.read(source), bootstraps=args.bootstraps, progress=sys.stderr.isatty()
         )
-        found["source"]["path"] = name
+        found = dataclasses.replace(found, source=dataclasses.replace(found.source, path=name))
         summary = summarize(found)
         write_whole(args.out / f"{name}.json", strict_json(summary, indent=1) + "\n")
         pictures.plot_aic(found).savefig(args.out / f"{name}-laws.png", dpi=100)
         pictures.plot_ccdfs(found).savefig(args.out / f"{name}-ccdf.png", dpi=80)
         pictures.plot_exponents(found).savefig(args.out / f"{name}-exponents.png", dpi=100)
         lines.append(line(name, summary))
-        print(name, *summary["verdict"], "", sep="\n")
+        command.show("\n".join([name, *summary["verdict"], ""]))
     print(
         "| network | layers | weights | " + " | ".join(SIX_LAWS) + " | truncated last"
         " | log-log slopes | correlation with Gaussian | tails with p > 0.1 |"

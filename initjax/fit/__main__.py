@@ -37,7 +37,7 @@ def _run(args) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = weights.read(args.weights)
     number = len(checkpoint.tensors)
-    print(f"{args.weights}: {checkpoint.format}, {number} tensors", flush=True)
+    command.show(f"{args.weights}: {checkpoint.format}, {number} tensors")
     found = analyze_checkpoint(
         checkpoint,
         args.layers,
@@ -45,12 +45,12 @@ def _run(args) -> None:
         seed=args.seed,
         progress=sys.stderr.isatty(),
     )
-    print(f"\n{report.table(found)}")
-    print("\n" + "\n".join(report.verdict(found)))
+    command.show(f"\n{report.table(found)}")
+    command.show("\n" + "\n".join(report.verdict(found)))
     if args.out:
         save(found, args.out / "fit.json")
         write_whole(args.out / "report.html", report.html_page(found))
-        print(f"\nin {args.out}: fit.json, report.html")
+        command.show(f"\nin {args.out}: fit.json, report.html")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import tqdm
 
 from initjax import weights
 from initjax.fit.analysis import analyze
+from initjax.fit.findings import Findings, Layer, Source
 from initjax.fit.histograms import histogram
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
@@ -23,8 +24,8 @@ def analyze_checkpoint(
     bootstraps: int = 100,
     seed: int = 0,
     progress: bool = False,
-) -> dict:
-    """Findings on all layers of a checkpoint, as a fit file holds them (see `initjax.fit.file`).
+) -> Findings:
+    """Findings on all layers of a checkpoint, as a fit file holds them.
 
     Args:
       checkpoint: from `weights.read`.
@@ -50,20 +51,19 @@ def analyze_checkpoint(
                 found.append(layer)
                 pool = counted if pool is None else pool + counted
             except UserError as error:
-                skipped.append([tensor.path, str(error)])
+                skipped.append((tensor.path, str(error)))
             bar.update(_size(tensor))
         if not found:
-            reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
-            raise UserError(f"{checkpoint.source}: no layer can be fitted. {reasons}")
+            raise UserError(f"{checkpoint.source}: no layer can be fitted. {_reasons(skipped)}")
         together = analyze(pool, bootstraps=bootstraps, seed=seed)
-    return {
-        "source": {"path": checkpoint.source, "format": checkpoint.format},
-        "environment": describe_environment(),
-        "layers": found,
-        "pool": together,
-        "skipped": skipped,
-        "no_weights": [list(item) for item in checkpoint.skipped],
-    }
+    return Findings(
+        source=Source(checkpoint.source, checkpoint.format),
+        environment=describe_environment(),
+        layers=tuple(found),
+        pool=together,
+        skipped=tuple(skipped),
+        no_weights=checkpoint.skipped,
+    )
 
 
 def _size(tensor) -> int:
@@ -86,8 +86,17 @@ def _select(checkpoint, layers):
         paths = [tensor.path for tensor in checkpoint.tensors]
         shown = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
         what = "no kernels" if pattern is None else f"nothing that matches --layers={layers!r}"
-        raise UserError(f"{checkpoint.source} holds {what}. It holds: {shown or 'no tensors'}.")
+        skipped = f"\nNot read: {_reasons(checkpoint.skipped)}" if checkpoint.skipped else ""
+        raise UserError(
+            f"{checkpoint.source} holds {what}. It holds: {shown or 'no tensors'}.{skipped}"
+        )
     return chosen
+
+
+def _reasons(skipped) -> str:
+    """The first of (path, reason) pairs, for a message."""
+    shown = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
+    return shown + ("; ..." if len(skipped) > 3 else "")
 
 
 def _is_float(tensor) -> bool:
@@ -101,14 +110,14 @@ def _analyze_tensor(tensor, pool_dtype, bootstraps, seed):
     if counted.not_finite:
         raise UserError(f"{counted.not_finite} of {values.size} weights are infinite or NaN.")
     kernel = _kernel(values, tensor.layout)
-    layer = {
-        "path": tensor.path,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "layout": tensor.layout,
-        "fan_in": None if kernel is None else int(np.prod(kernel.shape[:-1])),
-        **analyze(counted, kernel, bootstraps=bootstraps, seed=seed),
-    }
+    layer = Layer(
+        path=tensor.path,
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+        layout=tensor.layout,
+        fan_in=None if kernel is None else int(np.prod(kernel.shape[:-1])),
+        **vars(analyze(counted, kernel, bootstraps=bootstraps, seed=seed)),
+    )
     same = counted.dtype.name == pool_dtype
     return layer, counted if same else histogram(values, dtype=pool_dtype)
 

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.special
 
 from initjax.fit import tails
+from initjax.fit.findings import ControlledTail, Cutoff, Slope
 from initjax.fit.histograms import Histogram, bin_edges
 
 CUTOFF_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
@@ -68,35 +69,31 @@ def gaussian_histogram(size: int, rng: np.random.Generator) -> Histogram:
     return Histogram(dtype, counts, 0, 0, *ends)
 
 
-def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> dict:
+def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> ControlledTail:
     """The tail that is most like a power law, beside those of as many Gaussian samples."""
     found = vars(tails.fit_tail(counted, bootstraps=bootstraps, seed=seed))
     rng = np.random.default_rng(seed)
     size = int(counted.magnitudes.counts.sum())
     control = [tails.fit_tail(gaussian_histogram(size, rng)).alpha for _ in range(_TAIL_CONTROLS)]
-    return {
+    return ControlledTail(
         **found,
-        "gaussian_mean": float(np.mean(control)),
-        "gaussian_sd": float(np.std(control, ddof=1)),
-        "gaussian_samples": _TAIL_CONTROLS,
-    }
+        gaussian_mean=float(np.mean(control)),
+        gaussian_sd=float(np.std(control, ddof=1)),
+        gaussian_samples=_TAIL_CONTROLS,
+    )
 
 
-def slope(counted: Histogram, seed: int = 0) -> dict | None:
+def slope(counted: Histogram, seed: int = 0) -> Slope | None:
     """The log-log slope beside those of as many Gaussian samples; None where there is none."""
     size = int(counted.positive.counts.sum())
     if size < _MIN_SLOPE_SIZE:
         return None
     control = gaussian_slopes(size, seed=seed)
-    return {
-        "measured": log_log_slope(counted),
-        "gaussian_mean": float(control.mean()),
-        "gaussian_sd": float(control.std(ddof=1)),
-        "gaussian_samples": _CONTROLS,
-    }
+    mean, sd = float(control.mean()), float(control.std(ddof=1))
+    return Slope(log_log_slope(counted), mean, sd, _CONTROLS)
 
 
-def cutoff_exponents(counted: Histogram) -> list[dict]:
+def cutoff_exponents(counted: Histogram) -> tuple[Cutoff, ...]:
     """The exponent of a power law from each of several quantiles of |w| on, with its control.
 
     The control is the exponent that the normal law has there: alpha = 1 + 1 / E[ln(|w| / xmin)].
@@ -115,16 +112,16 @@ def cutoff_exponents(counted: Histogram) -> list[dict]:
             continue
         alpha = 1 + above[k] / spread
         rows.append(
-            {
-                "quantile": quantile,
-                "xmin": float(lower[k]),
-                "size": int(above[k]),
-                "alpha": float(alpha),
-                "standard_error": float((alpha - 1) / math.sqrt(above[k])),
-                "gaussian_alpha": _gaussian_exponent(float(below[k])),
-            }
+            Cutoff(
+                quantile=quantile,
+                xmin=float(lower[k]),
+                size=int(above[k]),
+                alpha=float(alpha),
+                standard_error=float((alpha - 1) / math.sqrt(above[k])),
+                gaussian_alpha=_gaussian_exponent(float(below[k])),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
 def _gaussian_exponent(quantile):

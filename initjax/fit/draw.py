@@ -2,21 +2,26 @@
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.fit.file import load
+from initjax.fit.findings import Analysis, Findings, Layer
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.network.paths import path_name
 from initjax.network.rules import Rule
 from initjax.support.arguments import positive
 from initjax.support.errors import UserError
+from initjax.support.text import printable
+
+# Weights whose squares float32, in which they are drawn, can add up.
+_LEAST, _LARGEST = 1e-18, 1e18
 
 
 def from_fit(
@@ -48,15 +53,18 @@ def from_fit(
       A variance-scaling initializer over the law.
 
     Raises:
-      UserError (a ValueError): no such file, layer or law, or a law that has no variance.
+      UserError (a ValueError): no such file, layer or law; a damaged file; or a law that has no
+        variance, or one beyond the range of float32.
 
     >>> import pathlib, tempfile
     >>> import numpy as np
-    >>> from initjax import fit, weights
+    >>> from initjax import weights
+    >>> from initjax.fit.checkpoint import analyze_checkpoint
+    >>> from initjax.fit.file import save
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> trained = np.random.default_rng(0).laplace(scale=0.02, size=(80, 50))
     >>> np.savez(folder / "weights.npz", kernel=trained)
-    >>> found = fit.analyze_checkpoint(weights.read(str(folder / "weights.npz")), bootstraps=0)
+    >>> found = analyze_checkpoint(weights.read(str(folder / "weights.npz")), bootstraps=0)
     >>> save(found, folder / "fit.json")
     >>> from_fit(folder, "kernel", law="laplace").distribution
     Laplace()
@@ -64,47 +72,63 @@ def from_fit(
     found = load(path)
     chosen = _layer(found, layer, path)
     if scale == "fitted":
-        if not chosen.get("fan_in"):
+        if not (isinstance(chosen, Layer) and chosen.fan_in):
             raise UserError(f"{layer!r} has no fan_in; give scale as a number.")
-        scale = chosen["fan_in"] * (chosen["sd"] ** 2 + chosen["mean"] ** 2)
+        rms = math.hypot(chosen.sd, chosen.mean)
+        if not _LEAST <= rms <= _LARGEST:
+            raise UserError(f"{layer!r} has the scale {rms:.3g}; give scale as a number.")
+        scale = chosen.fan_in * (chosen.sd**2 + chosen.mean**2)
     else:
         scale = positive(scale, "scale")
     distribution = distribution_of(chosen, law)
     return VarianceScaling(scale, mode, distribution, dtype=dtype, normalize="empirical")
 
 
-def _layer(found, pattern, path):
+def _layer(found: Findings, pattern, path) -> Analysis:
     if pattern == "pool":
-        return found["pool"]
+        return found.pool
     try:
-        matches = [layer for layer in found["layers"] if re.search(pattern, layer["path"])]
+        matches = [layer for layer in found.layers if re.search(pattern, layer.path)]
     except re.error as error:
         raise UserError(f"layer={pattern!r} is not a regular expression: {error}.") from None
     if not matches:
-        shown = ", ".join(layer["path"] for layer in found["layers"][:8])
+        shown = ", ".join(printable(layer.path) for layer in found.layers[:8])
         raise UserError(f"{path} has no layer {pattern!r}. It has: {shown}, ...")
     return matches[0]
 
 
-def distribution_of(layer: dict, law: str = "best") -> Distribution:
-    """The unit-free law of a layer of a fit file; arguments as in `from_fit`."""
-    if law == "empirical":
-        return Empirical(tuple(layer["quantiles"]))
-    name = {"best": layer["best"], "nspl": "truncated_power_law"}.get(law, law)
-    if name not in layer["laws"]:
-        known = ", ".join(["best", "nspl", "empirical", *layer["laws"]])
+def distribution_of(found: Analysis, law: str = "best") -> Distribution:
+    """The unit-free law of a layer of a fit file; arguments and errors as in `from_fit`."""
+    name = {"best": found.best, "nspl": "truncated_power_law"}.get(law, law)
+    if law != "empirical" and name not in found.laws:
+        known = ", ".join(["best", "nspl", "empirical", *found.laws])
         raise UserError(f"law={law!r} was not fitted. Known: {known}.")
-    fitted = layer["laws"][name]
-    parameters, support = fitted["parameters"], fitted["support"]
-    if law == "nspl":
-        return SymmetricPowerLaw(parameters["alpha"], support[1] / support[0])
-    distribution = LAWS[name].make(support, parameters)
-    if not math.isfinite(distribution.std):
-        raise UserError(
-            f"The {name} of {layer.get('path', 'the pool')} has no finite variance:"
-            f" {distribution}. Take law='empirical'."
-        )
+    what = f"The {name} of {printable(getattr(found, 'path', 'the pool'))}"
+    # What a file says that was changed by hand may be out of any law's range.
+    with np.errstate(all="ignore"):
+        try:
+            distribution = _make(found, law, name)
+            std = distribution.std
+        except (ValueError, ArithmeticError, LookupError) as error:
+            raise UserError(f"{what} cannot be made: {error}") from None
+        hint = "" if law == "empirical" else " Take law='empirical'."
+        if not math.isfinite(std):
+            raise UserError(f"{what} has no finite variance: {distribution}.{hint}")
+        p = np.float32([0.25, 0.75, 2.0**-27, 1 - 2.0**-24])  # quartiles, and the least and largest
+        sizes = np.abs(np.asarray(distribution.icdf(p)))
+    typical = std if law == "empirical" else sizes[:2].max()  # most trained weights may be 0
+    if not (sizes.max() < _LARGEST and typical > _LEAST):
+        raise UserError(f"{what} has no scale that float32 can hold: {distribution!r:.200}.{hint}")
     return distribution
+
+
+def _make(found, law, name) -> Distribution:
+    if law == "empirical":
+        return Empirical(found.quantiles)
+    fitted = found.laws[name]
+    if law == "nspl":
+        return SymmetricPowerLaw(fitted.parameters["alpha"], fitted.support[1] / fitted.support[0])
+    return LAWS[name].make(fitted.support, fitted.parameters)
 
 
 def rules_from_fit(
@@ -140,7 +164,7 @@ def rules_from_fit(
     if not chosen:
         shown = ", ".join(name for name, _ in leaves[:8])
         raise UserError(f"pattern={pattern!r} matches no leaf. There are: {shown or 'none'}.")
-    fitted = [layer for layer in found["layers"] if len(layer["shape"]) > 1] or found["layers"]
+    fitted = [layer for layer in found.layers if len(layer.shape) > 1] or found.layers
     if not fitted:
         raise UserError(f"{path} has no layers.")
     rules = []
@@ -149,15 +173,13 @@ def rules_from_fit(
         old = [layer for layer in fitted if _is_spatial(layer) == kind] or fitted
         for i, name in enumerate(new):
             layer = old[_same_depth(i, len(new), len(old))]
-            init = from_fit(path, f"^{re.escape(layer['path'])}$", law=law, scale=scale)
+            init = from_fit(path, f"^{re.escape(layer.path)}$", law=law, scale=scale)
             rules.append(Rule(f"^{re.escape(name)}$", init))
     return rules
 
 
-def _is_spatial(layer) -> bool:
-    shape: Sequence[int] = layer["shape"]
-    positions = shape[:-2] if layer["layout"] == "flax" else shape[2:]
-    return math.prod(positions) > 1
+def _is_spatial(layer: Layer) -> bool:
+    return math.prod(layer.shape[:-2] if layer.layout == "flax" else layer.shape[2:]) > 1
 
 
 def _same_depth(index: int, new: int, old: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from initjax.distributions.laws import LAWS
 from initjax.fit import pictures as pictures
+from initjax.fit.findings import Findings
 
 POWER_LAWS = {
     "power_law": "a pure power law",
@@ -22,12 +23,12 @@ _MIN_LAYERS = 4  # fewer say nothing about a correlation
 _COMPATIBLE = 0.1  # a tail whose p is above this is compatible with a power law
 
 
-def verdict(found: dict) -> list[str]:
+def verdict(found: Findings) -> list[str]:
     """The answer in words: is it a power law, where, and by how much."""
-    layers = found["layers"]
-    wins = Counter(layer["best"] for layer in layers)
+    layers = found.layers
+    wins = Counter(layer.best for layer in layers)
     power = sum(wins[law] for law in POWER_LAWS)
-    number, weights = len(layers), sum(layer["size"] for layer in layers)
+    number, weights = len(layers), sum(layer.size for layer in layers)
     if power > number / 2:
         answer = "In most layers"
     elif power > number / 10:
@@ -43,8 +44,8 @@ def verdict(found: dict) -> list[str]:
         + "."
     ]
     if power:
-        where = [layer for layer in layers if layer["best"] in POWER_LAWS]
-        shown = ", ".join(f"{layer['path']} ({_alpha(layer)})" for layer in where[:6])
+        where = [layer for layer in layers if layer.best in POWER_LAWS]
+        shown = ", ".join(f"{layer.path} ({_alpha(layer)})" for layer in where[:6])
         sentences.append(f"Where: {shown}{', ...' if len(where) > 6 else ''}.")
     sentences.append(_by_how_much(layers))
     sentences += filter(None, [_tails(layers), _slopes(layers), _scale_mixture(layers)])
@@ -60,7 +61,7 @@ def _count(number, noun):
 
 
 def _alpha(layer):
-    return f"alpha {layer['laws'][layer['best']]['parameters']['alpha']:.2f}"
+    return f"alpha {layer.best_law.parameters['alpha']:.2f}"
 
 
 def _median_range(values):
@@ -70,8 +71,8 @@ def _median_range(values):
 
 
 def _by_how_much(layers):
-    gains = [layer["laws"][layer["best"]]["nats_over_normal"] for layer in layers]
-    sharp = [layer["laws"]["truncated_power_law"]["nats_over_normal"] for layer in layers]
+    gains = [layer.best_law.nats_over_normal for layer in layers]
+    sharp = [layer.laws["truncated_power_law"].nats_over_normal for layer in layers]
     behind = sum(value < 0 for value in sharp)
     return (
         f"By how much: the best law explains a weight better than the normal law by"
@@ -81,18 +82,18 @@ def _by_how_much(layers):
 
 
 def _tails(layers):
-    tails = [layer["tail"] for layer in layers if layer.get("tail")]
-    tested = [tail for tail in tails if tail["bootstraps"]]
+    tails = [layer.tail for layer in layers if layer.tail]
+    tested = [tail for tail in tails if tail.bootstraps]
     if not tested:
         return None
-    compatible = [tail for tail in tested if tail["p"] > _COMPATIBLE]
+    compatible = [tail for tail in tested if tail.p > _COMPATIBLE]
     text = (
         f"Far tails: beyond an xmin that is searched, {len(compatible)} of {len(tested)} are"
         f" compatible with a power law (p > {_COMPATIBLE})"
     )
     if compatible:
-        alphas = [tail["alpha"] for tail in compatible]
-        share = statistics.median(tail["fraction"] for tail in compatible)
+        alphas = [tail.alpha for tail in compatible]
+        share = statistics.median(tail.fraction for tail in compatible)
         text += (
             f", of alpha {min(alphas):.1f} to {max(alphas):.1f}, for {share:.2%} of the weights"
             " in the median"
@@ -101,9 +102,9 @@ def _tails(layers):
 
 
 def _slopes(layers):
-    slopes = [layer["slope"] for layer in layers if layer["slope"]]
-    measured = [slope["measured"] for slope in slopes]
-    control = [slope["gaussian_mean"] for slope in slopes]
+    slopes = [layer.slope for layer in layers if layer.slope]
+    measured = [slope.measured for slope in slopes]
+    control = [slope.gaussian_mean for slope in slopes]
     if not slopes:
         return None
     text = (
@@ -116,15 +117,11 @@ def _slopes(layers):
 
 
 def _scale_mixture(layers):
-    heavy = [
-        layer["scales"]
-        for layer in layers
-        if layer.get("scales") and layer["scales"]["kurtosis"] > 3.5
-    ]
+    heavy = [layer.scales for layer in layers if layer.scales and layer.scales.kurtosis > 3.5]
     if not heavy:
         return None
-    before = [scale["kurtosis"] for scale in heavy]
-    after = [scale["kurtosis_without_both"] for scale in heavy]
+    before = [scale.kurtosis for scale in heavy]
+    after = [scale.kurtosis_without_both for scale in heavy]
     return (
         f"Scales: in {_count(len(heavy), 'layer')} of kurtosis above 3.5 it is"
         f" {_median_range(before)}, and {_median_range(after)} after the scales of kernel positions"
@@ -136,35 +133,38 @@ _HEADER = ("layer", "weights", "kurtosis", "best law", "parameters", "nats/w", "
 
 
 def _rows(found):
-    for layer in [*found["layers"], {"path": "all layers", **found["pool"]}]:
-        best = layer["laws"][layer["best"]]
+    for path, layer in [
+        *((layer.path, layer) for layer in found.layers),
+        ("all layers", found.pool),
+    ]:
+        best = layer.best_law
         parameters = ", ".join(
-            f"{name} {value:.4g}" + _error(best["standard_errors"][name])
-            for name, value in best["parameters"].items()
+            f"{name} {value:.4g}" + _error(best.standard_errors[name])
+            for name, value in best.parameters.items()
         )
         yield (
-            layer["path"],
-            f"{layer['size']:,}",
-            f"{layer['kurtosis']:.2f}",
-            layer["best"],
+            path,
+            f"{layer.size:,}",
+            f"{layer.kurtosis:.2f}",
+            layer.best,
             parameters,
-            f"{best['nats_over_normal']:.4f}",
-            _tail(layer.get("tail")),
+            f"{best.nats_over_normal:.4f}",
+            _tail(layer.tail),
         )
 
 
 def _error(value):
-    return f" ({value:.1g})" if value is not None and math.isfinite(value) else ""
+    return f" ({value:.1g})" if math.isfinite(value) else ""
 
 
 def _tail(tail):
     if not tail:
         return "-"
-    text = f"{tail['alpha']:.2f} ({tail['standard_error']:.2f}) beyond {tail['fraction']:.2%}"
-    return text + (f", p {tail['p']:.2f}" if tail["bootstraps"] else "")
+    text = f"{tail.alpha:.2f} ({tail.standard_error:.2f}) beyond {tail.fraction:.2%}"
+    return text + (f", p {tail.p:.2f}" if tail.bootstraps else "")
 
 
-def table(found: dict) -> str:
+def table(found: Findings) -> str:
     """The layers as a table for a terminal, standard errors in brackets."""
     rows = [_HEADER, *_rows(found)]
     rows = [(row[0][-34:], *row[1:]) for row in rows]
@@ -178,10 +178,10 @@ def table(found: dict) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    lines += [f"skipped {path}: {reason}" for path, reason in found["skipped"]]
-    if found["no_weights"]:
-        number = len(found["no_weights"])
-        path, reason = found["no_weights"][0]
+    lines += [f"skipped {path}: {reason}" for path, reason in found.skipped]
+    if found.no_weights:
+        number = len(found.no_weights)
+        path, reason = found.no_weights[0]
         lines.append(f"not weights: {path} ({reason})" + (f" and {number - 1} more" * (number > 1)))
     return "\n".join(lines)
 
@@ -234,10 +234,10 @@ _PICTURES = (
 )
 
 
-def html_page(found: dict) -> str:
+def html_page(found: Findings) -> str:
     """A page without external parts: the answer, the pictures, the table."""
-    source = found["source"]
-    title = f"Weights of {pathlib.PurePath(source['path']).name}"
+    source = found.source
+    title = f"Weights of {pathlib.PurePath(source.path).name}"
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'>",
@@ -264,14 +264,14 @@ def html_page(found: dict) -> str:
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")
     parts.append("</table></div>")
-    for heading, key in (("Skipped", "skipped"), ("Not weights", "no_weights")):
-        if found[key]:
-            items = (f"<li>{html.escape(f'{path}: {why}')}</li>" for path, why in found[key])
-            summary = f"<summary>{heading} ({len(found[key])})</summary>"
+    for heading, entries in (("Skipped", found.skipped), ("Not weights", found.no_weights)):
+        if entries:
+            items = (f"<li>{html.escape(f'{path}: {why}')}</li>" for path, why in entries)
+            summary = f"<summary>{heading} ({len(entries)})</summary>"
             parts.append(f"<details>{summary}<ul>{''.join(items)}</ul></details>")
     about = [
-        f"source: {source['path']} ({source['format']})",
-        *(f"{k}: {v}" for k, v in found["environment"].items()),
+        f"source: {source.path} ({source.format})",
+        *(f"{k}: {v}" for k, v in found.environment.items()),
     ]
     parts.append(f"<footer>{html.escape('; '.join(about))}</footer></body></html>")
     return "\n".join(parts)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from initjax.fit import likelihood
+from initjax.fit.findings import Exponent, Position, Scales
 from initjax.fit.histograms import histogram
 from initjax.fit.likelihood import MIN_SIZE
 
@@ -13,18 +14,14 @@ MIN_POSITION_SIZE = 100  # fewer weights at a kernel position are not fitted
 _BLOCK = 1 << 22  # weights squared at a time
 
 
-def scales(kernel: np.ndarray) -> dict | None:
+def scales(kernel: np.ndarray) -> Scales | None:
     """How much of a heavy tail is a mixture of positions and output channels of other scales.
 
     Args:
       kernel: (..., in, out), the axes before being kernel positions.
 
     Returns:
-      Root mean squares by position and their and the channels' spread (standard deviation of the
-      logarithm), and the kurtosis E[w^4] / E[w^2]^2 as it is, and with the positions', the
-      channels', and both scales divided out; None for fewer than two axes. `normal_floor` is what
-      independent normal weights have when m of them are divided by their own root mean square,
-      3 m / (m + 2): no kurtosis after a division is evidence below it.
+      `Scales`; None for fewer than two axes, and where all squares are 0.
     """
     if kernel.ndim < 2:
         return None
@@ -54,16 +51,16 @@ def scales(kernel: np.ndarray) -> dict | None:
         return float((fourth / variance**2).mean() / (second / variance).mean() ** 2)
 
     per_channel = len(flat) * flat.shape[1]
-    return {
-        "position_scale": np.sqrt(position[:, 0]).reshape(positions).tolist(),
-        "position_spread": float(0.5 * np.log(position[:, 0]).std()),
-        "channel_spread": float(0.5 * np.log(channel[0]).std()),
-        "kurtosis": kurtosis(unit),
-        "kurtosis_without_position": kurtosis(position),
-        "kurtosis_without_channel": kurtosis(channel),
-        "kurtosis_without_both": kurtosis(both),
-        "normal_floor": 3 * per_channel / (per_channel + 2),
-    }
+    return Scales(
+        position_scale=np.sqrt(position[:, 0]).reshape(positions),
+        position_spread=float(0.5 * np.log(position[:, 0]).std()),
+        channel_spread=float(0.5 * np.log(channel[0]).std()),
+        kurtosis=kurtosis(unit),
+        kurtosis_without_position=kurtosis(position),
+        kurtosis_without_channel=kurtosis(channel),
+        kurtosis_without_both=kurtosis(both),
+        normal_floor=3 * per_channel / (per_channel + 2),
+    )
 
 
 def _positive(variance):
@@ -71,11 +68,11 @@ def _positive(variance):
     return np.where(variance > 0, variance, 1.0)
 
 
-def position_fits(kernel: np.ndarray, laws: Sequence[str]) -> list[dict]:
+def position_fits(kernel: np.ndarray, laws: Sequence[str]) -> tuple[Position, ...]:
     """The best law, the exponent and the scale at every kernel position of a convolution."""
     positions = kernel.shape[:-2]
     if math.prod(positions) < 2 or math.prod(kernel.shape[-2:]) < MIN_POSITION_SIZE:
-        return []
+        return ()
     rows = []
     for index in np.ndindex(positions):
         counted = histogram(kernel[index])
@@ -83,13 +80,11 @@ def position_fits(kernel: np.ndarray, laws: Sequence[str]) -> list[dict]:
             continue
         found = {fit.law: fit for fit in likelihood.compare(counted, laws)}
         _, variance, _, kurtosis = counted.moments
-        row = {"position": index, "sd": math.sqrt(variance), "kurtosis": kurtosis}
-        row["best"] = next(iter(found))
-        for law in ("truncated_power_law", "cutoff_power_law"):
-            if law in found:
-                row[law] = {
-                    "alpha": found[law].parameters["alpha"],
-                    "standard_error": found[law].standard_errors["alpha"],
-                }
-        rows.append(row)
-    return rows
+        exponents = {
+            law: Exponent(found[law].parameters["alpha"], found[law].standard_errors["alpha"])
+            for law in ("truncated_power_law", "cutoff_power_law")
+            if law in found
+        }
+        best = next(iter(found))
+        rows.append(Position(index, math.sqrt(variance), kurtosis, best, **exponents))
+    return tuple(rows)

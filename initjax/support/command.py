@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from initjax.support.errors import Interrupted, UserError
+from initjax.support.text import printable
 
 _PATIENCE = 2.0  # seconds from Ctrl-C to the end, if something swallows the KeyboardInterrupt
 
@@ -73,9 +74,9 @@ def answers(resumes: bool = False) -> Iterator[None]:
         finally:
             sys.stdout.flush()  # here and not at the exit of Python, which would show a traceback
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(printable(f"error: {error}", keep="\n"))
     except Interrupted as stop:
-        print(f"{stop} Run the same command to go on." if resumes else stop, file=sys.stderr)
+        show(f"{stop} Run the same command to go on." if resumes else str(stop), sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # as in `python launch.py | head`
         _drop_output()
@@ -83,7 +84,12 @@ def answers(resumes: bool = False) -> Iterator[None]:
     except OSError as error:  # such as a full disk
         _drop_output()
         kept = "\nWhat was saved before is kept; the same command goes on from it."
-        sys.exit(f"error: {error}{kept if resumes else ''}")
+        sys.exit(printable(f"error: {error}{kept if resumes else ''}", keep="\n"))
+
+
+def show(text: str, file: TextIO | None = None) -> None:
+    """Prints lines; names in them that files chose cannot command the terminal."""
+    print(printable(text, keep="\n"), file=file, flush=True)
 
 
 class Parser(argparse.ArgumentParser):

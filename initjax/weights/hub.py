@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from initjax.support.errors import UserError
 from initjax.support.fetch import NetworkError, cache_folder, fetch, open_url
+from initjax.weights.formats import endings
 
 _TORCHVISION_URL = "https://download.pytorch.org/models/"
 
@@ -69,8 +70,9 @@ def fetch_torchvision(name: str) -> pathlib.Path:
 
 def is_repository(source: str) -> bool:
     """Whether `source` has the form of a Hugging Face repository, "org/name", and of no file."""
-    is_file = source.endswith((".safetensors", ".bin", ".pth", ".pt", ".npz", ".npy", ".msgpack"))
-    return not is_file and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
+    return (
+        not source.endswith(endings()) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
+    )
 
 
 def fetch_repository(repository: str) -> tuple[str, Callable[[str], pathlib.Path | None]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.weights.formats import register, starts_with
 from initjax.weights.tensors import (
     Checkpoint,
     Paths,
@@ -81,11 +82,11 @@ class _Array:
     offsets: tuple[tuple[int, int], ...]  # (offset, number of elements) of the chunks
 
 
-def is_msgpack(head: bytes) -> bool:
-    """Whether `head` begins a msgpack map, as Flax's files do."""
-    return 0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)
+# A map that is not empty, as Flax's files are.
+_is_map = starts_with(*(bytes([first]) for first in (*range(0x81, 0x90), 0xDE, 0xDF)))
 
 
+@register("msgpack", title="Flax msgpack", recognizes=_is_map, endings=(".msgpack",))
 def read_msgpack(file: pathlib.Path) -> Checkpoint:
     """The arrays of a file of `flax.serialization.to_bytes`."""
     with file.open("rb") as stream:

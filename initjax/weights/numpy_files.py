@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.weights.formats import register, starts_with
 from initjax.weights.tensors import (
     Checkpoint,
     Tensor,
@@ -22,16 +23,10 @@ from initjax.weights.tensors import (
 )
 
 _BLOCK = 1 << 18
+_MAGIC = b"\x93NUMPY"
 
 
-def read_npy(file: pathlib.Path) -> Checkpoint:
-    """The array of an .npy file."""
-    tensors, skipped = [], []
-    with file.open("rb") as stream:
-        _add(stream, file.stem, os.path.getsize(file), lambda: file.open("rb"), tensors, skipped)
-    return create_checkpoint(str(file), "npy", tensors, skipped)
-
-
+@register("npz", title=".npz", member=".npy", endings=(".npz",))
 def read_npz(file: pathlib.Path, archive: zipfile.ZipFile) -> Checkpoint:
     """The arrays of an .npz file."""
     members = archive.infolist()
@@ -55,6 +50,15 @@ def read_npz(file: pathlib.Path, archive: zipfile.ZipFile) -> Checkpoint:
             except (*_ARCHIVE_ERRORS, UserError) as error:
                 skipped.append((path, f"it is damaged: {error}"))
     return create_checkpoint(str(file), "npz", tensors, skipped)
+
+
+@register("npy", title=".npy", recognizes=starts_with(_MAGIC), endings=(".npy",))
+def read_npy(file: pathlib.Path) -> Checkpoint:
+    """The array of an .npy file."""
+    tensors, skipped = [], []
+    with file.open("rb") as stream:
+        _add(stream, file.stem, os.path.getsize(file), lambda: file.open("rb"), tensors, skipped)
+    return create_checkpoint(str(file), "npy", tensors, skipped)
 
 
 _ARCHIVE_ERRORS = (
@@ -100,7 +104,7 @@ def _read_header(stream, path):
     """(shape, whether column-major, dtype, bytes of the header)."""
     try:
         magic = stream.read(8)
-        if len(magic) < 8 or magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2, 3):
+        if len(magic) < 8 or magic[:6] != _MAGIC or magic[6] not in (1, 2, 3):
             raise ValueError("it has no .npy header")
         prefix = 2 if magic[6] == 1 else 4
         length = int.from_bytes(stream.read(prefix), "little")

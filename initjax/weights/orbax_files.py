@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.weights.formats import register
 from initjax.weights.tensors import (
     Checkpoint,
     Tensor,
@@ -57,6 +58,7 @@ def _step(name: str):
     return re.fullmatch(r"(?:[A-Za-z]+_)?(\d+)", name)  # "60", "step_60"
 
 
+@register("orbax", title="Orbax", find=find_orbax)
 def read_orbax(folder: pathlib.Path) -> Checkpoint:
     """The arrays of the Orbax checkpoint in `folder`, which `find_orbax` found."""
     import tensorstore

@@ -13,6 +13,7 @@ import pathlib
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.weights.formats import register
 from initjax.weights.tensors import (
     Checkpoint,
     Tensor,
@@ -48,11 +49,13 @@ _DTYPES = {
 }
 
 
-def is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` may be one."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+def _recognizes(head: bytes, size: int) -> int:
+    """All 9 bytes of the length of the header and of its brace, if they fit the file."""
+    fits = head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+    return 9 if fits else 0
 
 
+@register("safetensors", title="safetensors", recognizes=_recognizes, endings=(".safetensors",))
 def read_safetensors(file: pathlib.Path) -> Checkpoint:
     """The tensors of a safetensors file."""
     size = os.path.getsize(file)

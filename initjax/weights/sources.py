@@ -11,16 +11,17 @@ from collections.abc import Callable
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
 from initjax.weights import hub
+from initjax.weights.formats import (
+    all_formats,
+    endings,
+    find_archive_format,
+    find_file_format,
+    readable,
+)
 from initjax.weights.hub import TORCHVISION_FILES, WEIGHT_FILES
-from initjax.weights.msgpack_files import is_msgpack, read_msgpack
-from initjax.weights.numpy_files import read_npy, read_npz
 from initjax.weights.orbax_files import find_orbax, read_orbax
-from initjax.weights.safetensors_files import is_safetensors, read_safetensors
 from initjax.weights.tensors import Checkpoint, Tensor
-from initjax.weights.torch_files import read_torch_legacy, read_torch_zip
 
-_READABLE = "safetensors, .npz, .npy, Flax msgpack, Orbax, and PyTorch's .pth, .pt and .bin"
-_SHARD_ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".npy", ".msgpack")
 _MAX_INDEX = 64 << 20  # bytes
 _MAX_SHARDS = 10_000
 _PARAMETERS = "state/params/"  # in a checkpoint of the launcher
@@ -84,27 +85,18 @@ def _read_file(file: pathlib.Path) -> Checkpoint:
         raise UserError(f"{file} is empty.")
     if head[:4] == b"PK\x03\x04":
         return _read_zip(file)
-    if head[:6] == b"\x93NUMPY":
-        return read_npy(file)
-    if is_safetensors(head, size):
-        return read_safetensors(file)
-    if head[:1] == b"\x80":
-        return read_torch_legacy(file)
     if head[:4] == b"\x89HDF":
-        raise UserError(f"{file} is an HDF5 file, which is not supported.\nReadable: {_READABLE}.")
-    if is_msgpack(head):
-        return read_msgpack(file)
-    raise UserError(f"{file} is of no known format, or damaged.\nReadable: {_READABLE}.")
+        raise UserError(f"{file} is an HDF5 file, which is not supported.\nReadable: {readable()}.")
+    if form := find_file_format(head, size):
+        return form.read(file)
+    raise UserError(f"{file} is of no known format, or damaged.\nReadable: {readable()}.")
 
 
 def _read_zip(file: pathlib.Path) -> Checkpoint:
     try:
         with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-                return read_torch_zip(file, archive)
-            if any(name.endswith(".npy") for name in names):
-                return read_npz(file, archive)
+            if form := find_archive_format(archive.namelist()):
+                return form.read(file, archive)
     except UserError:
         raise
     # Beside BadZipFile, a damaged directory raises what its parts do.
@@ -119,20 +111,22 @@ def _read_folder(folder: pathlib.Path) -> Checkpoint:
     for filename in WEIGHT_FILES:
         if (folder / filename).is_file():
             return _read_shards(filename, lambda name: folder / name)
-    if found := find_orbax(folder):
-        return read_orbax(found)
+    for form in all_formats():
+        if form.find and (found := form.find(folder)):
+            return form.read(found)
     steps = [file for file in folder.glob("checkpoint_*") if file.name[11:].isdecimal()]
     if steps:  # of flax.training.checkpoints
         return _read_file(max(steps, key=lambda file: int(file.name[11:])))
-    files = sorted(file for file in folder.iterdir() if file.suffix in _SHARD_ENDINGS)
-    endings = sorted({file.suffix for file in files})
-    if len(endings) > 1:
+    known = endings()
+    files = sorted(file for file in folder.iterdir() if file.suffix in known)
+    suffixes = sorted({file.suffix for file in files})
+    if len(suffixes) > 1:
         raise UserError(
-            f"{folder} has weights of several formats: {', '.join(endings)}. Name one file."
+            f"{folder} has weights of several formats: {', '.join(suffixes)}. Name one file."
         )
     if not files:
         raise UserError(
-            f"{folder} holds no weights.\nReadable: {_READABLE}, and folders of the launcher."
+            f"{folder} holds no weights.\nReadable: {readable()}, and folders of the launcher."
         )
     return _join([_read_file(file) for file in files[:_MAX_SHARDS]])
 
@@ -163,7 +157,7 @@ def _read_name(source: str) -> Checkpoint:
     if hub.is_repository(source) and not os.path.isdir(folder):
         return _read_shards(*hub.fetch_repository(source))
     close = difflib.get_close_matches(source, TORCHVISION_FILES, n=3)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {_READABLE}."
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {readable()}."
     raise UserError(f"{source} does not exist.\n{hint}")
 
 

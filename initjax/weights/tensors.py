@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.support.text import printable
 
 MAX_RANK = 64  # NumPy's limit
 # Deflate and Zstandard shrink trained weights by less than 2, and zeros by 1,000 and more.
@@ -102,20 +103,14 @@ def create_checkpoint(
 
     Characters of paths that a terminal would obey or cannot show are escaped.
     """
-    kept, skipped = [], [(_printable(path), _printable(reason)) for path, reason in skipped]
+    kept, skipped = [], [(printable(path), printable(reason)) for path, reason in skipped]
     for tensor in tensors:
-        path = _printable(tensor.path)
+        path = printable(tensor.path)
         if 0 in tensor.shape:
             skipped.append((path, f"it is empty, shape {tensor.shape}"))
         else:
             kept.append(tensor if path == tensor.path else dataclasses.replace(tensor, path=path))
     return Checkpoint(source, format_name, tuple(kept), tuple(skipped))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_inflation(source: str | os.PathLike, claimed: int, stored: int) -> None:

@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.weights.formats import register, starts_with
 from initjax.weights.tensors import (
     Checkpoint,
     Paths,
@@ -25,6 +26,7 @@ from initjax.weights.tensors import (
 )
 from initjax.weights.torch_pickle import Global, Pairs, Storage, StoredTensor, Unknown, interpret
 
+_TITLE = "PyTorch's .pth, .pt and .bin"
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
 _MAX_PICKLE = 32 << 20  # bytes
@@ -59,6 +61,7 @@ _QUANTIZED_SIZES = {  # bytes of an element
 _DTYPES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64"}
 
 
+@register("torch", _TITLE, member="/data.pkl", endings=(".bin", ".pth", ".pt"))
 def read_torch_zip(file: pathlib.Path, archive: zipfile.ZipFile) -> Checkpoint:
     """The tensors of a file of `torch.save`, or of a TorchScript archive."""
     members = {}
@@ -93,6 +96,7 @@ def read_torch_zip(file: pathlib.Path, archive: zipfile.ZipFile) -> Checkpoint:
         return _read_tensors(file, "torch", root, find, big_endian=order == b"big")
 
 
+@register("torch (legacy)", _TITLE, recognizes=starts_with(b"\x80"))  # any pickle
 def read_torch_legacy(file: pathlib.Path) -> Checkpoint:
     """The tensors of a file of `torch.save` in the format before PyTorch 1.6."""
     size = os.path.getsize(file)

@@ -1,6 +1,7 @@
 """experiments/nspl: counts and table from findings, without the networks themselves."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 
@@ -45,6 +46,12 @@ def test_counts_the_best_laws(script):
         abs(summary["rows"][3]["cutoff_alpha"] - 0.6) < 4 * summary["rows"][3]["cutoff_alpha_error"]
     )
     assert script.line("net", summary).startswith("| net | 4 | 21,504 | 1 | 0 | 1 | 1 | 1 | 0 |")
+
+
+@pytest.mark.parametrize("file", sorted((SCRIPT.parent / "results").glob("*.json")))
+def test_committed_results_give_the_table(script, file):
+    cells = script.line(file.stem, json.loads(file.read_text())).split(" | ")
+    assert f"| {' | '.join(cells[1:10])} |\n" in (SCRIPT.parent / "README.md").read_text()
 
 
 def test_says_what_is_missing(script):

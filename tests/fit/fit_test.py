@@ -1,5 +1,6 @@
 """python -m initjax.fit: checkpoint to table, fit.json, report, and back to an initializer."""
 
+import dataclasses
 import json
 import math
 import re
@@ -17,12 +18,13 @@ import initjax
 from initjax import weights
 from initjax.distributions import Empirical, StudentT, SymmetricPowerLaw
 from initjax.distributions.laws import LAWS
-from initjax.fit import controls, file, pictures as pictures, report
+from initjax.fit import controls, pictures as pictures, report
 from initjax.fit.__main__ import main
 from initjax.fit.analysis import describe
 from initjax.fit.checkpoint import _kernel, analyze_checkpoint
 from initjax.fit.controls import cutoff_exponents, gaussian_slopes
-from initjax.fit.file import VERSION, load
+from initjax.fit.file import load
+from initjax.fit.findings import VERSION, Vuong
 from initjax.fit.histograms import histogram
 from initjax.fit.scales import scales
 from initjax.support.errors import UserError
@@ -60,60 +62,57 @@ def found(folder):
 
 
 def layer(found, name):
-    return next(item for item in found["layers"] if item["path"].startswith(name))
+    return next(item for item in found.layers if item.path.startswith(name))
 
 
 def test_finds_the_laws(found):
-    assert [item["path"].split("/")[0] for item in found["layers"]] == [
+    assert [item.path.split("/")[0] for item in found.layers] == [
         "first", "second", "third", "head",
     ]  # fmt: skip
-    assert layer(found, "second")["best"] == "student_t"
-    assert layer(found, "third")["best"] == "laplace"
-    assert layer(found, "head")["best"] == "truncated_power_law"
-    head = layer(found, "head")["laws"]["truncated_power_law"]
-    error = head["standard_errors"]["alpha"]
-    assert abs(head["parameters"]["alpha"] - 1) < 4 * error
-    low, high = head["intervals"]["alpha"]
+    assert layer(found, "second").best == "student_t"
+    assert layer(found, "third").best == "laplace"
+    assert layer(found, "head").best == "truncated_power_law"
+    head = layer(found, "head").laws["truncated_power_law"]
+    error = head.standard_errors["alpha"]
+    assert abs(head.parameters["alpha"] - 1) < 4 * error
+    low, high = head.intervals["alpha"]
     assert high - low == pytest.approx(2 * 1.96 * error, rel=1e-3)
 
 
 def test_reports_what_it_skips(found):
-    assert [path.split("/")[0] for path, _ in found["skipped"]] == ["broken", "flat"]
-    reasons = " ".join(reason for _, reason in found["skipped"])
+    assert [path.split("/")[0] for path, _ in found.skipped] == ["broken", "flat"]
+    reasons = " ".join(reason for _, reason in found.skipped)
     assert "100 of 100 weights are infinite or NaN" in reasons
     assert "one of 1 sizes" in reasons
 
 
 def test_the_file_is_complete_and_strict_json(folder, found):
     json.loads((folder / "fit.json").read_text(), parse_constant=pytest.fail)
-    assert found["version"] == VERSION
-    for item in [*found["layers"], found["pool"]]:
-        assert set(item["laws"]) == set(LAWS)
-        aics = [law["aic"] for law in item["laws"].values()]
+    assert found.version == VERSION
+    for item in [*found.layers, found.pool]:
+        assert set(item.laws) == set(LAWS)
+        aics = [law.aic for law in item.laws.values()]
         assert aics == sorted(aics)
-        assert item["laws"][item["best"]]["vuong_best"] == {"z": 0, "p": 1}
-        assert item["laws"]["normal"]["nats_over_normal"] == 0
-        assert item["tail"]["bootstraps"] == 20 and 0 <= item["tail"]["p"] <= 1
-        assert len(item["quantiles"]) == len(Empirical.probabilities())
-    assert found["pool"]["size"] == sum(item["size"] for item in found["layers"])
-    # Everything that the docstring of initjax.fit.file names is there, and nothing else.
-    documented = set(re.findall(r"\b[a-z_]+\b", file.__doc__))
-    assert set(found) <= documented and set(found["layers"][0]) <= documented
+        assert item.best_law.vuong_best == Vuong(0, 1)
+        assert item.laws["normal"].nats_over_normal == 0
+        assert item.tail.bootstraps == 20 and 0 <= item.tail.p <= 1
+        assert len(item.quantiles) == len(Empirical.probabilities())
+    assert found.pool.size == sum(item.size for item in found.layers)
 
 
 def test_scales_of_positions(found):
-    scales = layer(found, "first")["scales"]
+    scales = layer(found, "first").scales
     expected = np.array([[0.5, 1, 0.5], [1, 2, 1], [0.5, 1, 0.5]])
     expected = expected / np.sqrt((expected**2).mean())
     # 512 weights a position: a relative standard error of 1 / sqrt(1024).
-    np.testing.assert_allclose(scales["position_scale"], expected, rtol=4 / math.sqrt(1024))
-    assert scales["kurtosis"] > 5
+    np.testing.assert_allclose(scales.position_scale, expected, rtol=4 / math.sqrt(1024))
+    assert scales.kurtosis > 5
     error = math.sqrt(24 / (9 * 512))
-    assert abs(scales["kurtosis_without_position"] - 3) < 4 * error
-    positions = layer(found, "first")["positions"]
-    assert len(positions) == 9 and positions[4]["position"] == [1, 1]
-    assert positions[4]["sd"] == pytest.approx(2, rel=4 / math.sqrt(1024))
-    assert layer(found, "third")["positions"] == []
+    assert abs(scales.kurtosis_without_position - 3) < 4 * error
+    positions = layer(found, "first").positions
+    assert len(positions) == 9 and positions[4].position == (1, 1)
+    assert positions[4].sd == pytest.approx(2, rel=4 / math.sqrt(1024))
+    assert layer(found, "third").positions == ()
 
 
 def test_report_in_a_browser_needs_nothing_else(folder, found):
@@ -124,7 +123,7 @@ def test_report_in_a_browser_needs_nothing_else(folder, found):
     assert answer < page.index("<img")
     assert "In some layers" in report.verdict(found)[0]
     assert "head/kernel (alpha" in report.verdict(found)[1]
-    hostile = {**found, "skipped": [["<script>x</script>", "a & b"]]}
+    hostile = dataclasses.replace(found, skipped=(("<script>x</script>", "a & b"),))
     page = report.html_page(hostile)
     assert "<script>" not in page and "&lt;script&gt;" in page
 
@@ -148,11 +147,11 @@ def test_pictures(found):
         pictures.plot_aic, pictures.plot_kurtosis,
     ):  # fmt: skip
         assert draw(found).axes
-    assert pictures.plot_radial({**found, "layers": found["layers"][1:]}) is None
+    assert pictures.plot_radial(dataclasses.replace(found, layers=found.layers[1:])) is None
     second = layer(found, "second")
     sizes = np.array([0.05, 0.2])
     exact = 2 * scipy.stats.t(4).sf(sizes / 0.05)
-    error = 4 * math.sqrt(0.25 / second["size"])
+    error = 4 * math.sqrt(0.25 / second.size)
     np.testing.assert_allclose(pictures.magnitude_ccdf(second, sizes), exact, atol=error)
     np.testing.assert_allclose(pictures.law_ccdf(second, "student_t", sizes), exact, atol=error)
 
@@ -250,6 +249,32 @@ def test_command_errors(folder, flags, message, monkeypatch):
     assert str(stopped.value).count("\n") <= 2
 
 
+def test_says_why_there_are_no_kernels(tmp_path):
+    words = {f"words{i}": np.array(["a", "b"]) for i in range(5)}
+    np.savez(tmp_path / "w.npz", **words)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "w.npz")])
+    message = str(stopped.value)
+    assert "It holds: no tensors." in message and message.count("\n") == 1
+    reason = "its dtype <U1 is not one of numbers"
+    shown = "; ".join(f"words{i}: {reason}" for i in range(3))
+    assert message.endswith(f"\nNot read: {shown}; ...")
+
+
+@pytest.mark.parametrize("name", [r"$\bad$/kernel", "$x^{$/kernel", "\x1b[2J\n$/kernel"])
+def test_names_mean_nothing_to_pictures_and_terminals(tmp_path, capsys, name):
+    """Neither mathtext, nor an escape sequence, nor a line of its own."""
+    np.savez(tmp_path / "w.npz", **{name: np.random.default_rng(0).normal(size=(2, 2, 20, 30))})
+    main([str(tmp_path / "w.npz"), f"--out={tmp_path}", "--bootstraps=0"])
+    assert (tmp_path / "report.html").read_text().count("data:image/png") == 6
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and name.encode("unicode_escape").decode()[-12:] in out.replace(
+        "\\\\", "\\"
+    )
+    titles = pictures.plot_ccdfs(load(tmp_path)).axes
+    assert not any(axis.title.get_parse_math() for axis in titles)
+
+
 def test_layers_chosen_by_the_user(folder, capsys):
     main([str(folder.parent / "weights.npz"), "--layers=third|head", "--bootstraps=0"])
     out = capsys.readouterr().out
@@ -287,31 +312,29 @@ def test_slopes_that_gaussian_samples_have(size, slope, error):
 def test_slope_of_a_sample_is_that_of_its_control():
     counted = histogram(np.random.default_rng(1).standard_normal(100_000))
     found = controls.slope(counted)
-    assert abs(found["measured"] - found["gaussian_mean"]) < 4 * found["gaussian_sd"]
+    assert abs(found.measured - found.gaussian_mean) < 4 * found.gaussian_sd
 
 
 def test_jarque_bera():
     values = np.random.default_rng(2).standard_t(8, 5_000)
     expected = scipy.stats.jarque_bera(values)
-    found = describe(histogram(values))["jarque_bera"]
-    assert found["statistic"] == pytest.approx(expected.statistic, rel=5e-3)
+    found = describe(histogram(values)).jarque_bera
+    assert found.statistic == pytest.approx(expected.statistic, rel=5e-3)
 
 
 def test_exponents_against_cutoffs():
     rng = np.random.default_rng(3)
     for row in cutoff_exponents(histogram(1 + rng.pareto(1.5, 200_000))):
-        assert abs(row["alpha"] - 2.5) < 4 * row["standard_error"]
+        assert abs(row.alpha - 2.5) < 4 * row.standard_error
     for row in cutoff_exponents(histogram(rng.standard_normal(200_000))):
-        if row["quantile"] >= 0.25:
-            assert row["alpha"] == pytest.approx(
-                row["gaussian_alpha"], abs=5 * row["standard_error"] + 0.01
-            )
+        if row.quantile >= 0.25:
+            assert row.alpha == pytest.approx(row.gaussian_alpha, abs=5 * row.standard_error + 0.01)
 
 
 def test_torch_kernels_are_turned():
     kernel = np.random.default_rng(4).standard_normal((8, 4, 3, 3))
     kernel[0] *= 10
     found = scales(_kernel(kernel, "torch"))
-    assert np.shape(found["position_scale"]) == (3, 3)
-    assert found["channel_spread"] > 0.5
-    assert found["kurtosis"] > 8 > 4 > found["kurtosis_without_channel"]
+    assert np.shape(found.position_scale) == (3, 3)
+    assert found.channel_spread > 0.5
+    assert found.kurtosis > 8 > 4 > found.kurtosis_without_channel

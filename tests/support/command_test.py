@@ -65,6 +65,10 @@ command.run(main, resumes={resumes})
      (130, "", "Stopped; what was saved before is kept.\n")),
     ("command.Parser(prog='tool').parse_args(['--foo'])", False,
      (1, "", "error: unrecognized arguments: --foo\n`tool --help` lists what it takes.\n")),
+    ("raise UserError('layer' + chr(27) + '[2J' + chr(155) + ': bad' + chr(10) + 'hint')", False,
+     (1, "", "error: layer\\x1b[2J\\x9b: bad\nhint\n")),
+    ("command.show('shard' + chr(27) + ']0;x' + chr(7) + chr(10) + 'two')", False,
+     (0, "shard\\x1b]0;x\\x07\ntwo\n", "")),
     ("sys.exit(3)", False, (3, "", "")),
 ])  # fmt: skip
 def test_answers(body, resumes, expected):
