@@ -87,7 +87,7 @@ def test_what_watches():
         np.empty((MEGABYTES + 1) << 20, np.uint8)
 
 
-def fuzz(strategy, write, examples: int) -> None:
+def fuzz(strategy, write, examples: int, some_readable: bool = True) -> None:
     """Runs `examples` files of `strategy`, each of which `write` puts to a path."""
     count = found = 0
 
@@ -107,7 +107,8 @@ def fuzz(strategy, write, examples: int) -> None:
 
     run()
     assert count >= examples
-    assert 0 < found < count  # Some mutations leave something to read, and some do not.
+    # Some mutations leave something to read, and some do not.
+    assert found < count and (found > 0 or not some_readable)
 
 
 # Numbers that are lengths, offsets or codes somewhere.
@@ -211,7 +212,8 @@ def test_safetensors(write):
     header = 8 + int.from_bytes(original[:8], "little")
     fuzz(mutated(original), write, 150)
     fuzz(mutated(original, part=lambda _: slice(8, header)), write, 150)
-    fuzz(mutated(original, part=lambda _: slice(8)), write, 50)
+    # Nearly every change of these bytes, the length of the header, makes it unreadable.
+    fuzz(mutated(original, part=lambda _: slice(8)), write, 50, some_readable=False)
 
 
 def test_npy(write):
