@@ -9,6 +9,7 @@ A registry is filled by the files whose names it holds, with `Registry.add`. A n
 
 import ast
 import contextlib
+import copy
 import dataclasses
 import difflib
 import importlib
@@ -86,38 +87,40 @@ def _call(node, text) -> Call | None:
     """The call of `name` or `name(...)`; None for any other expression."""
     if isinstance(node, ast.Name):
         return Call(node.id)
-    plain = (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and not any(isinstance(arg, ast.Starred) for arg in node.args)
-        and all(keyword.arg for keyword in node.keywords)
-    )
-    if not plain:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return None
+    keywords = [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg]
+    if len(keywords) < len(node.keywords) or any(isinstance(x, ast.Starred) for x in node.args):
+        return None  # **keywords or *args
     return Call(
         node.func.id,
         tuple(_value(arg, text) for arg in node.args),
-        tuple((keyword.arg, _value(keyword.value, text)) for keyword in node.keywords),
+        tuple((name, _value(value, text)) for name, value in keywords),
     )
 
 
 def _value(node, text):
-    if isinstance(node, ast.Name) and node.id == "inf":
-        return math.inf
-    call = _call(node, text)
-    if call is not None:
+    is_infinity = isinstance(node, ast.Name) and node.id == "inf"
+    if not is_infinity and (call := _call(node, text)) is not None:
         return call
     try:
-        return ast.literal_eval(node)
+        return ast.literal_eval(_Infinity().visit(copy.deepcopy(node)))
     except (ValueError, TypeError, MemoryError, RecursionError):
         raise _not_a_value(ast.unparse(node), text) from None
+
+
+class _Infinity(ast.NodeTransformer):
+    """Makes the name inf a number, which it is no literal of."""
+
+    def visit_Name(self, node):
+        return ast.Constant(math.inf) if node.id == "inf" else node
 
 
 def _not_a_value(shown, text):
     return UserError(f"{shown!r} in {str(text)!r} is not a number, a string, or another literal.")
 
 
-class Registry(Mapping[str, Callable]):
+class Registry(Mapping[str, Any]):
     """What may be named, by name.
 
     Args:
@@ -130,17 +133,17 @@ class Registry(Mapping[str, Callable]):
     def __init__(
         self,
         kind: str,
-        nested: Mapping[str, Callable] | None = None,
+        nested: Mapping[str, Any] | None = None,
         *,
-        own: Callable[[str, Callable], Callable] = lambda name, value: value,
+        own: Callable[[str, Any], Any] = lambda name, value: value,
         form: str = "a function",
     ):
         self.kind = kind
         self._nested = {} if nested is None else nested
         self._own, self._form = own, form
-        self._table: dict[str, Callable] = {}
+        self._table: dict[str, Any] = {}
 
-    def add(self, name: str, value: Callable) -> None:
+    def add(self, name: str, value: Any) -> None:
         """Lets `name` stand for `value`. A name that is taken is a ValueError."""
         if self._table.get(name, value) is not value:
             raise ValueError(f"{self.kind} {name!r} is registered twice.")
@@ -155,7 +158,7 @@ class Registry(Mapping[str, Callable]):
         finally:
             self._table = table
 
-    def __getitem__(self, name: str) -> Callable:
+    def __getitem__(self, name: str) -> Any:
         return self._table[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -164,7 +167,7 @@ class Registry(Mapping[str, Callable]):
     def __len__(self) -> int:
         return len(self._table)
 
-    def look_up(self, name: str) -> Callable:
+    def look_up(self, name: str) -> Any:
         """What `name` stands for.
 
         Raises:
