@@ -133,6 +133,9 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(self._table)
 
+    def __len__(self) -> int:
+        return len(self._table)
+
     def __contains__(self, name: object) -> bool:
         return name in self._table
 
