@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import functools
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,8 @@ class Distribution(abc.ABC):
     """
 
     mean = 0.0
+    # Arguments for which the law is tested.
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = ((),)
 
     @property
     @abc.abstractmethod

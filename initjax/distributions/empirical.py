@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.distributions.base import Distribution
+from initjax.distributions.laws import drawn
 from initjax.distributions.tabulated import grid, interpolate, random_cell, with_differences
 from initjax.support.arguments import finite
 from initjax.support.errors import UserError
@@ -15,6 +16,7 @@ from initjax.support.errors import UserError
 _EMPIRICAL_CELL_BITS = 3
 
 
+@drawn
 @dataclasses.dataclass(frozen=True)
 class Empirical(Distribution):
     """The law with given quantiles, uniform between them: what `Empirical.fit` finds in a sample.

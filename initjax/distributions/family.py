@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # and not scipy.special, which takes 0.2 s: it loads at its first use
 
 from initjax.distributions.base import Distribution
-
-LOG_HALF_NORMAL = 0.5 * math.log(2 / math.pi)
+from initjax.distributions.library import NUMPY
+from initjax.distributions.symmetric import Symmetric
 
 
 class Sample(NamedTuple):
@@ -75,26 +74,20 @@ class Law:
         return estimates, errors, intervals
 
 
-_LINK = {"log": np.log, "logit": lambda p: scipy.special.logit(p), "identity": lambda x: x}
-_INVERSE = {"log": np.exp, "logit": lambda x: scipy.special.expit(x), "identity": lambda x: x}
+_LINK = {"log": np.log, "logit": lambda p: NUMPY.special.logit(p), "identity": lambda x: x}
+_INVERSE = {"log": np.exp, "logit": lambda x: NUMPY.special.expit(x), "identity": lambda x: x}
 
 
-def _scaled(log_density, cdf):
-    """The functions of a law of unit scale, with a scale as their first parameter."""
+def scale_law(distribution: type[Symmetric], links: dict[str, str], start: Callable) -> Law:
+    """A symmetric distribution times a scale, its first parameter."""
 
-    def scaled_log_density(x, support, scale, *shapes):
-        return log_density(x / scale, *shapes) - np.log(scale)
+    def log_density(x, support, scale, *shapes):
+        return distribution.log_density(NUMPY, x / scale, *shapes) - np.log(scale)
 
-    def scaled_cdf(x, support, scale, *shapes):
-        return cdf(x / scale, *shapes)
+    def cdf(x, support, scale, *shapes):
+        return distribution.below(NUMPY, x / scale, *shapes)
 
-    return scaled_log_density, scaled_cdf
+    def make(support, parameters):
+        return distribution(*(parameters[name] for name in links))
 
-
-def scale_law(shapes, log_density, cdf, start, make):
-    """A law with a scale and with shapes by their links."""
-
-    def from_parameters(support, parameters):
-        return make(*(parameters[name] for name in shapes))
-
-    return Law({"scale": "log", **shapes}, *_scaled(log_density, cdf), start, from_parameters)
+    return Law({"scale": "log", **links}, log_density, cdf, start, make)

@@ -5,11 +5,14 @@ import math
 
 import jax.numpy as jnp
 
-from initjax.distributions.base import Distribution, random_sign_and_probability
+from initjax.distributions.base import random_sign_and_probability
+from initjax.distributions.laws import fitted
+from initjax.distributions.symmetric import Symmetric
 
 
+@fitted("laplace", lambda sample: (sample.mean(lambda x: x),))
 @dataclasses.dataclass(frozen=True)
-class Laplace(Distribution):
+class Laplace(Symmetric):
     """The Laplace law of unit scale: p(x) = exp(-|x|) / 2, variance 2, kurtosis 6."""
 
     @property
@@ -20,12 +23,17 @@ class Laplace(Distribution):
     def kurtosis(self):
         return 6.0
 
-    def log_prob(self, x):
-        return -jnp.abs(x) - math.log(2)
+    @staticmethod
+    def log_density(lib, x):
+        return -x
 
-    def cdf(self, x):
-        tail = 0.5 * jnp.exp(-jnp.abs(x))
-        return jnp.where(x > 0, 1 - tail, tail)
+    @staticmethod
+    def below(lib, x):
+        return -lib.np.expm1(-x)
+
+    @staticmethod
+    def above(lib, x):
+        return lib.np.exp(-x)
 
     def icdf(self, p):
         p = jnp.asarray(p)

@@ -3,13 +3,13 @@
 import dataclasses
 import math
 
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy import special
 
+from initjax.distributions.laws import fitted
 from initjax.distributions.tabulated import SymmetricTabulated
 
 
+@fitted("logistic", lambda sample: (0.55,))
 @dataclasses.dataclass(frozen=True)
 class Logistic(SymmetricTabulated):
     """The logistic law of unit scale: p(x) = e^-|x| / (1 + e^-|x|)^2; variance pi^2 / 3."""
@@ -22,11 +22,17 @@ class Logistic(SymmetricTabulated):
     def kurtosis(self):
         return 4.2
 
-    def log_prob(self, x):
-        return -jnp.abs(x) - 2 * jnp.log1p(jnp.exp(-jnp.abs(x)))
+    @staticmethod
+    def log_density(lib, x):
+        return math.log(2) - x - 2 * lib.np.log1p(lib.np.exp(-x))
 
-    def cdf(self, x):
-        return special.expit(x)
+    @staticmethod
+    def below(lib, x):
+        return lib.np.tanh(x / 2)
+
+    @staticmethod
+    def above(lib, x):
+        return 2 * lib.special.expit(-x)
 
     def magnitude_isf(self, p):
         return np.log((2 - p) / p)

@@ -4,14 +4,17 @@ import dataclasses
 import math
 
 import jax
-import jax.numpy as jnp
-from jax.scipy import special
 
-from initjax.distributions.base import Distribution
+from initjax.distributions.laws import fitted
+from initjax.distributions.library import JAX
+from initjax.distributions.symmetric import Symmetric
+
+LOG_HALF_NORMAL = 0.5 * math.log(2 / math.pi)  # of the density of |w| at 0
 
 
+@fitted("normal", lambda sample: (1.0,))
 @dataclasses.dataclass(frozen=True)
-class Normal(Distribution):
+class Normal(Symmetric):
     """The standard normal law: log p(x) = -x^2/2 - log(2 pi)/2."""
 
     @property
@@ -22,14 +25,20 @@ class Normal(Distribution):
     def kurtosis(self):
         return 3.0
 
-    def log_prob(self, x):
-        return -0.5 * jnp.square(x) - 0.5 * math.log(2 * math.pi)
+    @staticmethod
+    def log_density(lib, x):
+        return LOG_HALF_NORMAL - 0.5 * x * x
 
-    def cdf(self, x):
-        return special.ndtr(x)
+    @staticmethod
+    def below(lib, x):
+        return lib.special.erf(x / math.sqrt(2))
+
+    @staticmethod
+    def above(lib, x):
+        return lib.special.erfc(x / math.sqrt(2))
 
     def icdf(self, p):
-        return special.ndtri(p)
+        return JAX.special.ndtri(p)
 
     def draw(self, key, shape, dtype, out_sharding):
         return jax.random.normal(key, shape, dtype, out_sharding=out_sharding)

@@ -4,16 +4,28 @@ import dataclasses
 import functools
 import math
 
-import jax.numpy as jnp
 import numpy as np
-import scipy  # and not scipy.special, which takes 0.2 s: it loads at its first use
-from jax.scipy import special
 
+from initjax.distributions.laws import fitted
+from initjax.distributions.library import NUMPY
+from initjax.distributions.normal import LOG_HALF_NORMAL
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 from initjax.support.errors import UserError
 
 
+def _mix(probability, x, ratio, weight):
+    """`probability` of |N(0, 1)|, weighted over the components."""
+    narrow = (1 - weight) * probability(x / math.sqrt(2))
+    return narrow + weight * probability(x / (ratio * math.sqrt(2)))
+
+
+@fitted(
+    "normal_mixture",
+    lambda sample: [(0.8, 1.8, 0.3), (0.7, 3.0, 0.1), (0.3, 5.0, 0.1), (0.05, 30.0, 0.1)],
+    ratio="log",
+    weight="logit",
+)
 @dataclasses.dataclass(frozen=True)
 class NormalMixture(SymmetricTabulated):
     """With probability `weight` N(0, ratio^2), else N(0, 1).
@@ -25,6 +37,7 @@ class NormalMixture(SymmetricTabulated):
 
     ratio: float = 2.0
     weight: float = 0.3
+    examples = ((2.0, 0.3), (3.0, 0.2), (0.1, 0.7))
 
     def __post_init__(self):
         object.__setattr__(self, "ratio", positive(self.ratio, "ratio"))
@@ -40,14 +53,19 @@ class NormalMixture(SymmetricTabulated):
     def kurtosis(self):
         return 3 * (1 - self.weight + self.weight * self.ratio**4) / self.std**4
 
-    def log_prob(self, x):
-        normal = -0.5 * math.log(2 * math.pi)
-        first = math.log1p(-self.weight) - 0.5 * jnp.square(x)
-        second = math.log(self.weight / self.ratio) - 0.5 * jnp.square(x / self.ratio)
-        return normal + jnp.logaddexp(first, second)
+    @staticmethod
+    def log_density(lib, x, ratio, weight):
+        narrow = np.log1p(-weight) - 0.5 * x * x
+        wide = np.log(weight / ratio) - 0.5 * (x / ratio) ** 2
+        return LOG_HALF_NORMAL + lib.np.logaddexp(narrow, wide)
 
-    def cdf(self, x):
-        return (1 - self.weight) * special.ndtr(x) + self.weight * special.ndtr(x / self.ratio)
+    @staticmethod
+    def below(lib, x, ratio, weight):
+        return _mix(lib.special.erf, x, ratio, weight)
+
+    @staticmethod
+    def above(lib, x, ratio, weight):
+        return _mix(lib.special.erfc, x, ratio, weight)
 
     @functools.cached_property
     def _grid(self):
@@ -56,7 +74,7 @@ class NormalMixture(SymmetricTabulated):
         x = np.geomspace(1e-18 * least, 40 * most, 200_001)
         z = x / np.array([[1.0], [self.ratio]]) / math.sqrt(2)
         shares = np.array([1 - self.weight, self.weight])
-        above, below = shares @ scipy.special.erfc(z), shares @ scipy.special.erf(z)
+        above, below = shares @ NUMPY.special.erfc(z), shares @ NUMPY.special.erf(z)
         return np.log(x), np.log(np.maximum(above, 1e-300)), np.log(below)
 
     def magnitude_isf(self, p):

@@ -6,7 +6,11 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.distributions.base import Distribution, random_sign_and_probability
+from initjax.distributions.base import random_sign_and_probability
+from initjax.distributions.family import Law
+from initjax.distributions.laws import LAWS, drawn
+from initjax.distributions.library import NUMPY
+from initjax.distributions.symmetric import Symmetric
 from initjax.support.arguments import finite
 from initjax.support.errors import UserError
 
@@ -26,8 +30,9 @@ def log_h(s, length):
         return np.where(s < 0, z, 0.0) + np.log(ratio)
 
 
+@drawn
 @dataclasses.dataclass(frozen=True)
-class SymmetricPowerLaw(Distribution):
+class SymmetricPowerLaw(Symmetric):
     """The symmetric power law with both ends cut off, the law of NSPL.
 
         p(w) = |w|^-alpha / (2 h(1 - alpha, L)),   1/ratio <= |w| <= 1,   L = ln(ratio),
@@ -49,6 +54,11 @@ class SymmetricPowerLaw(Distribution):
 
     alpha: float = 1.0
     ratio: float = 100.0
+    examples = tuple(
+        (alpha, ratio)
+        for alpha in (-1.0, 0.5, 1 - 1e-8, 1.0, 1 + 1e-8, 2.5)
+        for ratio in (1.5, 1000.0)
+    )
 
     def __post_init__(self):
         object.__setattr__(self, "alpha", finite(self.alpha, "alpha"))
@@ -74,12 +84,26 @@ class SymmetricPowerLaw(Distribution):
     def kurtosis(self):
         return math.exp(self._log_moment(4) - 2 * self._log_moment(2))
 
-    def log_prob(self, x):
-        size = jnp.abs(x)
-        inside = (size >= 1 / self.ratio) & (size <= 1)
-        log_size = jnp.log(jnp.where(inside, size, 1.0))
-        normalizer = math.log(2) + float(log_h(1 - self.alpha, self._length))
-        return jnp.where(inside, -self.alpha * log_size - normalizer, -jnp.inf)
+    @property
+    def domain(self):
+        return 1 / self.ratio, 1.0
+
+    @staticmethod
+    def log_density(lib, x, alpha, ratio, largest=1.0):
+        normalizer = log_h(1 - alpha, math.log(ratio))
+        return -alpha * lib.np.log(x / largest) - math.log(largest) - normalizer
+
+    @staticmethod
+    def above(lib, x, alpha, ratio):
+        rate, length = abs(alpha - 1), math.log(ratio)
+        distance = -lib.np.log(x)  # from the largest |w|; inf at 0
+        if rate * length < _TINY_RATE:
+            nearer = distance / length
+        else:
+            nearer = lib.np.expm1(-rate * distance) / math.expm1(-rate * length)
+        if alpha > 1:
+            nearer = nearer * lib.np.exp(-rate * (length - distance))
+        return lib.np.clip(nearer, 0, 1)
 
     def _log_distance(self, v):
         """ln(|w| / anchor) without its sign, from the probability v of lying farther from it.
@@ -100,22 +124,6 @@ class SymmetricPowerLaw(Distribution):
         distance = self._log_distance(v)
         return jnp.exp(distance) / self.ratio if self.alpha > 1 else jnp.exp(-distance)
 
-    def cdf(self, x):
-        size = jnp.abs(x)
-        inside = jnp.clip(size, 1 / self.ratio, 1.0)
-        rate, length = abs(self.alpha - 1), self._length
-        if self.alpha > 1:
-            distance = jnp.log(inside) + length  # from the smallest |w|
-        else:
-            distance = -jnp.log(inside)  # from the largest |w|; inf at 0
-        if rate * length < _TINY_RATE:
-            nearer = distance / length
-        else:
-            nearer = jnp.expm1(-rate * distance) / math.expm1(-rate * length)
-        # P(|w| <= size): nearer to the smallest |w|, or farther from the largest.
-        below = nearer if self.alpha > 1 else 1 - nearer
-        return 0.5 + 0.5 * jnp.sign(x) * jnp.clip(below, 0, 1)
-
     def icdf(self, p):
         p = jnp.asarray(p)
         q = jnp.abs(2 * p - 1)  # P(|W| <= |w|)
@@ -126,3 +134,53 @@ class SymmetricPowerLaw(Distribution):
         negative, v = random_sign_and_probability(key, shape, dtype, out_sharding)
         size = self._magnitude(v)
         return jnp.where(negative, -size, size)
+
+
+def _ratio(support):
+    return support[1] / support[0]
+
+
+def _make(support, parameters):
+    return SymmetricPowerLaw(parameters["alpha"], _ratio(support))
+
+
+def _power_start(sample):
+    return 1 + 1 / max(sample.mean(lambda x: np.log(x / sample.lower[0])), 1e-6)
+
+
+def _truncated_cdf(x, support, alpha):
+    a, b = support
+    length = np.log(np.clip(x, a, b) / a)
+    # ln of the mass of [a, x] over that of [a, b], both as multiples of a^(1 - alpha).
+    part = log_h(1 - alpha, np.maximum(length, 1e-300)) + (1 - alpha) * length
+    whole = log_h(1 - alpha, math.log(b / a)) + (1 - alpha) * math.log(b / a)
+    return np.where(length > 0, np.exp(part - whole), 0.0)
+
+
+# What has no largest weight is drawn with that of the sample.
+LAWS.add(
+    "power_law",
+    Law(
+        {"alpha": "identity"},
+        lambda x, support, alpha: (
+            np.log(alpha - 1) - math.log(support[0]) - alpha * np.log(x / support[0])
+        ),
+        lambda x, support, alpha: -np.expm1((1 - alpha) * np.log(np.maximum(x / support[0], 1))),
+        _power_start,
+        _make,
+        ends=1,
+    ),
+)
+LAWS.add(
+    "truncated_power_law",
+    Law(
+        {"alpha": "identity"},
+        lambda x, support, alpha: SymmetricPowerLaw.log_density(
+            NUMPY, x, alpha, _ratio(support), support[1]
+        ),
+        _truncated_cdf,
+        lambda sample: [(0.0,), (0.5,), (1.0,), (2.0,), (4.0,)],
+        _make,
+        ends=2,
+    ),
+)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.distributions.base import Distribution
+from initjax.distributions.symmetric import Symmetric
 
 _CELL_BITS = 6  # 64 cells an octave: sampled probabilities are exact to 2e-5
 _LINEAR_ERROR = 1.5e-5  # largest error in probability for which |w| is interpolated, not ln|w|
@@ -58,7 +58,7 @@ def with_differences(values, dtype):
 
 
 @dataclasses.dataclass(frozen=True)
-class SymmetricTabulated(Distribution):
+class SymmetricTabulated(Symmetric):
     """Base of symmetric laws that are given by the quantiles of |w|, in float64 on the host."""
 
     @abc.abstractmethod

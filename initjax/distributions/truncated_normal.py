@@ -6,14 +6,20 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy import special
+import numpy as np
 
 from initjax.distributions.base import Distribution, _polar
+from initjax.distributions.laws import drawn
+from initjax.distributions.library import JAX, NUMPY
 from initjax.distributions.normal import Normal
 from initjax.support.arguments import finite
 from initjax.support.errors import UserError
 
+# Beyond this, erf has fewer than 1,000 values left in float32.
+_TAIL = 4.0
 
+
+@drawn
 @dataclasses.dataclass(frozen=True)
 class TruncatedNormal(Distribution):
     """The standard normal law conditioned on lower <= w <= upper.
@@ -28,6 +34,7 @@ class TruncatedNormal(Distribution):
 
     lower: float = -2.0
     upper: float = 2.0
+    examples = ((-2.0, 2.0), (-1.0, 3.0), (-0.5, 0.25), (1.0, 4.0), (-6.0, -3.0))
 
     def __post_init__(self):
         object.__setattr__(self, "lower", finite(self.lower, "lower"))
@@ -76,24 +83,34 @@ class TruncatedNormal(Distribution):
     def cdf(self, x):
         x = jnp.clip(x, self.lower, self.upper)
         if self.lower + self.upper < 0:
-            low = special.ndtr(self.lower)
-            return jnp.clip((special.ndtr(x) - low) / (special.ndtr(self.upper) - low), 0, 1)
-        high = special.ndtr(-self.upper)
-        return 1 - jnp.clip((special.ndtr(-x) - high) / (special.ndtr(-self.lower) - high), 0, 1)
+            low = JAX.special.ndtr(self.lower)
+            return jnp.clip(
+                (JAX.special.ndtr(x) - low) / (JAX.special.ndtr(self.upper) - low), 0, 1
+            )
+        high = JAX.special.ndtr(-self.upper)
+        return 1 - jnp.clip(
+            (JAX.special.ndtr(-x) - high) / (JAX.special.ndtr(-self.lower) - high), 0, 1
+        )
 
     def icdf(self, p):
         if self.lower + self.upper < 0:
-            low, high = special.ndtr(self.lower), special.ndtr(self.upper)
-            x = special.ndtri(low + p * (high - low))
+            low, high = JAX.special.ndtr(self.lower), JAX.special.ndtr(self.upper)
+            x = JAX.special.ndtri(low + p * (high - low))
         else:
-            low, high = special.ndtr(-self.upper), special.ndtr(-self.lower)
-            x = -special.ndtri(low + (1 - p) * (high - low))
+            low, high = JAX.special.ndtr(-self.upper), JAX.special.ndtr(-self.lower)
+            x = -JAX.special.ndtri(low + (1 - p) * (high - low))
         return jnp.clip(x, self.lower, self.upper)
 
     def draw(self, key, shape, dtype, out_sharding):
-        return jax.random.truncated_normal(
+        if self.lower >= _TAIL or self.upper <= -_TAIL:
+            return self.icdf(jax.random.uniform(key, shape, dtype, out_sharding=out_sharding))
+        w = jax.random.truncated_normal(
             key, self.lower, self.upper, shape, dtype, out_sharding=out_sharding
         )
+        # JAX draws erf(w / sqrt(2)). Where that rounds to +-1, w is the bound itself, which may be
+        # anywhere; `most` belongs to the last number of the dtype before 1: 5.42 in float32.
+        most = float(-NUMPY.special.ndtri(np.finfo(dtype).epsneg / 2))
+        return w if max(-self.lower, self.upper) <= most else jnp.clip(w, -most, most)
 
     def draw_complex(self, key, shape, dtype, out_sharding):
         """A complex normal law (E|w|^2 = 1) truncated at the modulus `upper`, rescaled to `std`.
@@ -106,7 +123,7 @@ class TruncatedNormal(Distribution):
                 f"lower={self.lower}, upper={self.upper}: complex samples need symmetric bounds."
             )
         t = self.upper**2
-        complex_std = math.sqrt(1 - t / math.expm1(t))
+        complex_std = math.sqrt(1 - t / math.expm1(min(t, 700.0)))
         key_modulus, key_angle = jax.random.split(key)
         u = jax.random.uniform(key_modulus, shape, dtype, out_sharding=out_sharding)
         modulus = jnp.sqrt(-jnp.log1p(math.expm1(-t) * u)) * (self.std / complex_std)

@@ -7,12 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.distributions.base import Distribution, _polar
+from initjax.distributions.base import _polar
+from initjax.distributions.laws import drawn
+from initjax.distributions.symmetric import Symmetric
 
 
+@drawn
 @dataclasses.dataclass(frozen=True)
-class Uniform(Distribution):
+class Uniform(Symmetric):
     """The uniform law on [-1, 1]: p(x) = 1/2, variance 1/3. Complex samples fill a disk."""
+
+    domain = (0.0, 1.0)
 
     @property
     def std(self):
@@ -22,11 +27,17 @@ class Uniform(Distribution):
     def kurtosis(self):
         return 1.8
 
-    def log_prob(self, x):
-        return jnp.where(jnp.abs(x) <= 1, -math.log(2.0), -jnp.inf)
+    @staticmethod
+    def log_density(lib, x):
+        return 0.0 * x
 
-    def cdf(self, x):
-        return jnp.clip(0.5 + 0.5 * jnp.asarray(x), 0, 1)
+    @staticmethod
+    def below(lib, x):
+        return x
+
+    @staticmethod
+    def above(lib, x):
+        return 1 - x
 
     def icdf(self, p):
         return 2 * jnp.asarray(p) - 1.0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import initjax
 from initjax.distributions import Normal, SymmetricPowerLaw, TruncatedNormal, Uniform
 from initjax.support.errors import UserError
 
@@ -204,6 +205,35 @@ def test_truncated_normal_moments(bounds):
     density = reference.pdf(grid)
     fourth = np.trapezoid(density * (grid - law.mean) ** 4, grid)
     assert law.kurtosis == pytest.approx(fourth / law.std**4, rel=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [(-2000, 2000), (-1, 2000), (-2000, 1)])
+def test_truncated_normal_with_a_bound_that_float32_cannot_tell_from_infinity(bounds):
+    """One in 8 million draws of erf rounds to +-1: it was the bound itself."""
+    lower, upper = bounds
+    init = initjax.truncated_normal(0.001, lower=lower, upper=upper)
+    w = np.asarray(init(jax.random.key(0), (4096, 4096)), np.float64) / 0.001
+    assert w.std() == pytest.approx(TruncatedNormal(*bounds).std, rel=1e-3)
+    assert max(-5.43, 1.001 * lower) < w.min() and w.max() < min(5.43, 1.001 * upper)
+
+
+@pytest.mark.parametrize("bounds", [(-2000, 2000), (-2, 2), (-5, 3)])
+def test_truncated_normal_is_that_of_jax(bounds):
+    key, shape = jax.random.key(0), (1000, 1000)
+    theirs = jax.jit(lambda: jax.random.truncated_normal(key, *bounds, shape))()
+    np.testing.assert_array_equal(TruncatedNormal(*bounds).sample(key, shape), theirs)
+
+
+@pytest.mark.parametrize("bounds", [(4, 5), (6, 7), (-7, -5.5), (5, 2000)])
+def test_truncated_normal_in_one_far_tail(bounds):
+    """Where erf has few values left in float32, or none."""
+    samples = np.asarray(TruncatedNormal(*bounds).sample(jax.random.key(1), (SAMPLES,)), np.float64)
+    assert scipy.stats.kstest(samples, scipy.stats.truncnorm(*bounds).cdf).pvalue > P_VALUE
+
+
+def test_complex_truncated_normal_with_far_bounds():
+    w = TruncatedNormal(-2000, 2000).sample(jax.random.key(1), (SAMPLES,), jnp.complex64)
+    assert float(jnp.mean(jnp.abs(w) ** 2)) == pytest.approx(1, rel=0.02)
 
 
 @pytest.mark.parametrize(
