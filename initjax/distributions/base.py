@@ -119,7 +119,7 @@ def random_sign_and_probability(key, shape, dtype, out_sharding):
     return (bits & word(1)).astype(bool), v
 
 
-def _polar(modulus, key, shape, dtype, out_sharding):
+def polar(modulus, key, shape, dtype, out_sharding):
     """modulus * exp(i angle) with uniform angles."""
     angle = jax.random.uniform(key, shape, dtype, 0, 2 * math.pi, out_sharding=out_sharding)
     return jax.lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle))

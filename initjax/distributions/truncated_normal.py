@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.distributions.base import Distribution, _polar
+from initjax.distributions.base import Distribution, polar
 from initjax.distributions.laws import drawn
 from initjax.distributions.library import JAX, NUMPY
 from initjax.distributions.normal import Normal
@@ -127,4 +127,4 @@ class TruncatedNormal(Distribution):
         key_modulus, key_angle = jax.random.split(key)
         u = jax.random.uniform(key_modulus, shape, dtype, out_sharding=out_sharding)
         modulus = jnp.sqrt(-jnp.log1p(math.expm1(-t) * u)) * (self.std / complex_std)
-        return _polar(modulus, key_angle, shape, dtype, out_sharding)
+        return polar(modulus, key_angle, shape, dtype, out_sharding)

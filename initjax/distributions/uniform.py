@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.distributions.base import _polar
+from initjax.distributions.base import polar
 from initjax.distributions.laws import drawn
 from initjax.distributions.symmetric import Symmetric
 
@@ -48,7 +48,7 @@ class Uniform(Symmetric):
     def draw_complex(self, key, shape, dtype, out_sharding):
         key_modulus, key_angle = jax.random.split(key)
         u = jax.random.uniform(key_modulus, shape, dtype, out_sharding=out_sharding)
-        return _polar(jnp.sqrt(2 * u) * self.std, key_angle, shape, dtype, out_sharding)
+        return polar(jnp.sqrt(2 * u) * self.std, key_angle, shape, dtype, out_sharding)
 
     def multiplier(self, variance):
         # sqrt(3 v), not sqrt(v) / sqrt(1/3): the same number but for its last bit, and this is the
