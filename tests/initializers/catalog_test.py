@@ -92,7 +92,7 @@ number = 3
 """
 
 
-def test_one_decorator_adds_an_initializer(own_module):
+def test_one_decorator_adds_a_throw_away_initializer(own_module):
     own_module("own_initializers", OWN)
     names = initjax.names()
     with INITIALIZERS.restored():

@@ -230,7 +230,7 @@ def nothing(num_classes):
 """
 
 
-def test_one_decorator_adds_a_model(own_module):
+def test_one_decorator_adds_a_throw_away_model(own_module):
     own_module("own_models", OWN)
     names = model_names()
     with MODELS.restored():
