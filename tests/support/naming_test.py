@@ -8,6 +8,7 @@ import initjax
 from initjax.distributions import StudentT, SymmetricPowerLaw, TruncatedNormal
 from initjax.initializers import Scaled
 from initjax.support.errors import UserError
+from initjax.support.naming import split_names
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,22 @@ def test_scaled_takes_what_its_class_takes():
     assert initjax.get(repr(init)) == init
     assert initjax.get("scaled(0.5, StudentT(df=1.5), 'bfloat16')") == init
     assert initjax.scaled(2, "uniform") == initjax.uniform(2)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "he_normal,nspl(alpha=1.5, ratio=30),constant(value=[1, 2])",
+            ["he_normal", "nspl(alpha=1.5, ratio=30)", "constant(value=[1, 2])"],
+        ),
+        (",lsuv", ["", "lsuv"]),
+        ("", [""]),
+        ("a(b='x,)y', c=\"),\"), d ", ["a(b='x,)y', c=\"),\")", "d"]),
+        ("./it's/a,./b", ["./it's/a", "./b"]),
+        ("a),b", ["a)", "b"]),
+        ("my.nets:MyNet(depth=3),mlp", ["my.nets:MyNet(depth=3)", "mlp"]),
+    ],
+)
+def test_names_are_split_outside_of_brackets_and_quotes(text, parts):
+    assert split_names(text) == parts
