@@ -11,7 +11,6 @@ trained from each start and seed, and the starts are compared, with a report.
 """
 
 import dataclasses
-import math
 import os
 import signal
 
@@ -25,6 +24,7 @@ from initjax.comparison import grid, study
 from initjax.support import command
 from initjax.support.errors import UserError
 from initjax.training import Config
+from initjax.training.replicas import METHODS
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -65,7 +65,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "until_decided", 0, "Add seeds, up to so many, until each pair of starts is decided."
     )
-    flags.DEFINE_enum("population", "auto", study.METHODS, "How the runs of a comparison share it.")
+    flags.DEFINE_enum("population", "auto", METHODS, "How the runs of a comparison share it.")
 
 
 def grid_from_flags() -> tuple[grid.Grid, bool]:
@@ -99,15 +99,17 @@ def main(argv) -> None:
     runs, is_comparison = grid_from_flags()
     from initjax import training  # after the flags: a wrong one is told at once
 
-    training.use_cpu_cores(math.gcd(*(cell.config.batch_size for cell in runs.cells)))
     if not is_comparison:
-        training.train_and_evaluate(runs.cells[0].config)
+        config = runs.cells[0].config
+        training.use_cpu_cores(config.batch_size)
+        training.train_and_evaluate(config)
         return
+    training.use_cpu_cores()  # each run has one
     f = flags.FLAGS
     asked = study.Study.create(
         runs, baseline=f.baseline, margin=f.margin, tune=f.tune, until_decided=f.until_decided
     )
-    study.run_in_folder(asked, f.workdir, method=f.population)
+    study.run_in_folder(asked, f.workdir, f.population)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
 """A comparison in a notebook: callables and arrays in, rows and a verdict out."""
 
+import functools
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from initjax import data as data_sets
 from initjax.comparison.grid import Grid, read_seeds
-from initjax.comparison.population import Job
+from initjax.comparison.population import Job, run_jobs
 from initjax.comparison.results import Verdict
 from initjax.comparison.rows import Run
 from initjax.comparison.study import Study
@@ -91,8 +97,6 @@ def compare(
     models = {label: None for label in values}
     if not isinstance(make_model, str):
         models = {label: make_model(value) for label, value in values.items()}
-        # What is compared is one model: its name is that of the first.
-        settings["model"] = Named(type(next(iter(models.values()))).__name__)
         values = {label: Named(label) for label in values}
     else:
         settings["model"] = make_model
@@ -101,6 +105,7 @@ def compare(
             Config.create(init=values[label], dataset=dataset.name, **settings),
             start=label,
             model=models[label],
+            program=None if models[label] is None else _program(models[label], dataset),
         )
         for label in values
     ]
@@ -115,8 +120,29 @@ def compare(
     study = Study.create(
         grid, baseline=baseline, margin=margin, tune=tune, until_decided=until_decided
     )
-    rows, verdict = study.run(dataset, folder=folder, method=method, listener=listener)
+    rows, verdict = study.run(
+        functools.partial(
+            run_jobs, dataset=dataset, folder=folder, method=method, listener=listener
+        )
+    )
     return Comparison(tuple(rows), verdict)
+
+
+def _program(model, dataset: data_sets.Dataset) -> tuple[str, str]:
+    """Equal for models that compute the same, whatever their weights begin from."""
+    x = jnp.zeros((2, *dataset.train_images.shape[1:]))
+    key = jax.random.key(0)
+    modes = [{}]
+    if "train" in inspect.signature(model.__call__).parameters:
+        modes = [{"train": True}, {"train": False}]
+    variables = jax.eval_shape(model.init, key, x)
+
+    def compute(variables, x):
+        rngs = {"dropout": key}
+        return [model.apply(variables, x, **m, mutable=["batch_stats"], rngs=rngs) for m in modes]
+
+    text = str(jax.make_jaxpr(compute)(variables, x))
+    return type(model).__name__, re.sub(r"0x[0-9a-f]+", "", text)  # without addresses
 
 
 def _dataset(data, settings: Mapping[str, Any]) -> data_sets.Dataset:

@@ -17,7 +17,7 @@ from typing import Any
 from initjax.comparison import decisions
 from initjax.comparison.decisions import count
 from initjax.comparison.population import Job
-from initjax.comparison.rows import Run, setting_of, start_of
+from initjax.comparison.rows import Run, start_of
 from initjax.data.folder import is_folder
 from initjax.support.errors import UserError
 from initjax.support.naming import parse, split_names
@@ -82,24 +82,12 @@ def job_at(cell: Job, rate: float, seed: int, phase: str = "test") -> Job:
 
 def name_of(job: Job) -> str:
     """The name of a job's start."""
-    return job.start or start_of(vars(job.config))
+    return job.key[0]
 
 
-def setting_key(job: Job) -> tuple[tuple[str, str], ...]:
-    """A job's setting, as that of its `Run`."""
-    return _row_of(job).setting
-
-
-def key_of(job: Job) -> tuple:
-    """The `Run.key` of a job."""
-    return _row_of(job).key
-
-
-def _row_of(job: Job) -> Run:
-    c = job.config
-    return Run(
-        name_of(job), c.seed, setting_of(vars(c)), c.learning_rate, job.phase, failure="not run yet"
-    )
+def setting_of(job: Job) -> tuple[tuple[str, str], ...]:
+    """A job's setting, as its row has it."""
+    return job.key[1]
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
@@ -261,20 +249,19 @@ def describe_plan(
       tuning: how many runs choose the rates (at least); 0: none do.
       most_seeds: up to which seeds are added until all is decided; 0: none are.
     """
-    jobs = grid.jobs()
-    settings = len({setting_key(cell) for cell in grid.cells})
-    finished = [done[key] for job in jobs if not tuning and (key := key_of(job)) in done]
+    settings = len({setting_of(cell) for cell in grid.cells})
     parts = [count(len(grid.starts), "start"), count(settings, "setting")]
     parts += [count(len(grid.rates), "learning rate"), count(len(grid.seeds), "seed")]
+    total, finished = grid.number, [done[job.key] for job in grid.jobs() if job.key in done]
     if tuning:
-        rates = count(len(grid.rates), "learning rate")
-        parts = [*parts[:2], f"{rates} to choose from", f"{parts[3]} for the test"]
-    lines = [f"Comparison of {', '.join(grid.starts)}" + (f" with {baseline}" if baseline else "")]
-    total = tuning + len(grid.cells) * len(grid.seeds) if tuning else len(jobs)
-    runs = f"{'at least ' if tuning or most_seeds else ''}{count(total, 'run')}"
+        parts[2:] = [f"{parts[2]} to choose from", f"{parts[3]} of the test"]
+        total = tuning + len(grid.cells) * len(grid.seeds)
+        cells = {(name_of(cell), setting_of(cell)) for cell in grid.cells}
+        finished = [run for run in done.values() if (run.start, run.setting) in cells]
+    lines = [f"Comparison of {', '.join(grid.starts)}" + f" with {baseline}" * bool(baseline)]
     lines.append(
-        f"{' x '.join(parts)}: {runs}, {len(finished)} of them done;"
-        f" {count(_programs(grid.cells), 'program')} to compile"
+        f"{' x '.join(parts)}: {'at least ' if tuning or most_seeds else ''}{count(total, 'run')},"
+        f" {len(finished)} of them done; {count(len({c.group for c in grid.cells}), 'program')}"
     )
     plan = decisions.plan(len(grid.seeds), len(grid.starts), bool(baseline))
     if not plan.pairs:
@@ -285,26 +272,16 @@ def describe_plan(
             f" {count(plan.pairs, 'pair')} of starts {'is' if plan.pairs == 1 else 'are'} decided."
         )
     else:
-        lines.append(f"{plan.sentence}")
+        lines.append(plan.sentence)
         if plan.least_seeds <= len(grid.seeds):
             lines.append(f'"Better" needs {plan.least_seeds} seeds or more.')
-    lines.append(f"Time: {_time(finished, total - len(finished), list(done.values()))}")
+    left = max(total - len(finished), 0)
+    lines.append(f"Time: {_time(finished or list(done.values()), left)}")
     return lines
 
 
-def _programs(cells: Iterable[Job]) -> int:
-    """How many training steps are compiled: starts and numbers of the optimizer are arguments."""
-    arguments = (*_NOT_SHARED, "weight_decay", "preset")
-    return len(
-        {
-            json.dumps({k: v for k, v in vars(cell.config).items() if k not in arguments})
-            for cell in cells
-        }
-    )
-
-
-def _time(finished: Sequence[Run], left: int, others: Sequence[Run]) -> str:
-    seconds = [run.seconds for run in finished or others if run.seconds]
+def _time(finished: Sequence[Run], left: int) -> str:
+    seconds = [run.seconds for run in finished if run.seconds]
     if not left:
         return "nothing is left to run."
     if not seconds:

@@ -8,7 +8,7 @@ undecided.
 from collections.abc import Callable, Sequence
 
 from initjax.comparison.decisions import count
-from initjax.comparison.grid import job_at, name_of, setting_key
+from initjax.comparison.grid import job_at, name_of, setting_of
 from initjax.comparison.population import Job
 from initjax.comparison.results import CANNOT_TELL, NO_VERDICT, Contest, Verdict
 from initjax.comparison.rows import Run
@@ -49,7 +49,7 @@ def run_until_decided(
         going = [
             (cell, rate)
             for cell, rate in tested
-            if (setting_key(cell), rate, name_of(cell)) in open_cells
+            if (setting_of(cell), rate, name_of(cell)) in open_cells
         ]
         if not going or len(seeds) >= most:
             return runs, _notes(verdict, most)

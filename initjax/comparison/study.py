@@ -6,24 +6,22 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 
-from initjax.comparison import grid as grids, population, report, sequential, tuning
+from initjax.comparison import grid as grids, report, sequential, tuning
 from initjax.comparison.decisions import count
-from initjax.comparison.grid import Grid, job_at, key_of
+from initjax.comparison.grid import Grid, job_at
+from initjax.comparison.population import Job, run_jobs
+from initjax.comparison.progress import Terminal
 from initjax.comparison.results import Verdict
 from initjax.comparison.rows import Run
 from initjax.comparison.tables import table
 from initjax.comparison.verdict import judge
-from initjax.data.dataset import Dataset
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
 from initjax.training.progress import folder_contents
-
-METHODS = ("auto", "vmap", "devices", "processes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,28 +73,13 @@ class Study:
             most_seeds=self.until_decided,
         )
 
-    def run(
-        self,
-        dataset: Dataset | None = None,
-        *,
-        folder: pathlib.Path | None = None,
-        method: str = "auto",
-        listener: Any = None,
-    ) -> tuple[list[Run], Verdict]:
+    def run(self, run_jobs: Callable[[Sequence[Job]], list[Run]]) -> tuple[list[Run], Verdict]:
         """Runs what is missing, and judges.
 
         Args:
-          dataset: None: the one that each configuration names.
-          folder: of rows.jsonl; None: all is in memory.
-          method: how replicas are run; see `population.run_jobs`.
-          listener: who is told; None: nobody.
+          run_jobs: jobs -> their rows, such as `population.run_jobs` with a folder and a listener.
         """
-        run = _Once(
-            functools.partial(
-                population.run_jobs, dataset=dataset, folder=folder, method=method,
-                listener=listener,
-            )
-        )  # fmt: skip
+        run = _Once(run_jobs)
         verdict = functools.partial(judge, baseline=self.baseline, margin=self.margin)
         runs: list[Run] = []
         notes: list[str] = []
@@ -120,25 +103,28 @@ class Study:
         return runs, verdict(runs, anytime=bool(self.until_decided), notes=notes)
 
 
-def run_in_folder(
-    study: Study, workdir: str = "", *, method: str = "auto", listener: Any = None
-) -> Verdict:
+def run_in_folder(study: Study, workdir: str = "", method: str = "auto") -> Verdict:
     """Runs a study, tells its plan and its verdict, and leaves all of it in a folder.
 
     Args:
       study: what to compare.
       workdir: the folder; empty: runs/comparison-<digest of what is shared>. What it holds already
         is not run again.
-      method, listener: as of `Study.run`.
+      method: how replicas are run; see `run_jobs`.
 
     Raises:
       UserError: the folder cannot be written or holds something else.
     """
+
+    def run(jobs):
+        with Terminal() as listener:
+            return run_jobs(jobs, folder=folder, method=method, listener=listener)
+
     folder = _open_folder(workdir, study.grid)
     before = grids.read_done(folder)
     print("\n".join([*study.plan(folder), f"Folder: {folder}"]), flush=True)
     began = time.perf_counter()
-    runs, verdict = study.run(folder=folder, method=method, listener=listener)
+    runs, verdict = study.run(run)
     new = len({run.key for run in runs} - before.keys())
     seconds = grids.show_seconds(time.perf_counter() - began)
     print(f"{count(new, 'run')} done in {seconds}.\n\n{table(verdict)}", flush=True)
@@ -172,12 +158,12 @@ def _open_folder(workdir: str, grid: Grid) -> pathlib.Path:
 class _Once:
     """Runs jobs, none of them twice."""
 
-    def __init__(self, run_jobs):
+    def __init__(self, run_jobs: Callable[[Sequence[Job]], list[Run]]):
         self._run_jobs = run_jobs
         self._done: dict[tuple, Run] = {}
 
-    def __call__(self, jobs: Sequence[population.Job]) -> list[Run]:
-        keys = [key_of(job) for job in jobs]
+    def __call__(self, jobs: Sequence[Job]) -> list[Run]:
+        keys = [job.key for job in jobs]
         missing = [job for job, key in zip(jobs, keys, strict=True) if key not in self._done]
         if missing:
             self._done |= {run.key: run for run in self._run_jobs(missing)}

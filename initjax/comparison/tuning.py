@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from initjax.comparison.decisions import count
-from initjax.comparison.grid import job_at, name_of, setting_key
+from initjax.comparison.grid import job_at, name_of, setting_of
 from initjax.comparison.population import Job
 from initjax.comparison.rates import create_curves
 from initjax.comparison.results import RateCurve
@@ -73,7 +73,7 @@ def tune(cells: Sequence[Job], rates: Sequence[float], seeds: Sequence[int], run
       seeds: that choose, and test nothing.
       run: runs jobs, none of them twice.
     """
-    settings = tuple(dict.fromkeys(map(setting_key, cells)))
+    settings = tuple(dict.fromkeys(map(setting_of, cells)))
     grids = dict.fromkeys(settings, tuple(rates))
     steps = dict.fromkeys([(key, end) for key in settings for end in (0, -1)], 0)
     while True:
@@ -81,7 +81,7 @@ def tune(cells: Sequence[Job], rates: Sequence[float], seeds: Sequence[int], run
             job_at(cell, rate, seed, "tuning")
             for seed in seeds
             for cell in cells
-            for rate in grids[setting_key(cell)]
+            for rate in grids[setting_of(cell)]
         ]
         runs = run(jobs)
         by_setting = {key: [r for r in runs if r.setting == key] for key in settings}
@@ -97,7 +97,7 @@ def tune(cells: Sequence[Job], rates: Sequence[float], seeds: Sequence[int], run
             break
     chosen = []
     for cell in cells:
-        found = curves[setting_key(cell)]
+        found = curves[setting_of(cell)]
         own = next(curve.best for curve in found if curve.start == name_of(cell))
         chosen += [(cell, rate) for rate in sorted({own, _best_shared(found)})]
     return Tuned(tuple(runs), tuple(chosen), tuple(_notes(rates, seeds, grids, curves)))
