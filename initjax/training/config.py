@@ -61,6 +61,9 @@ def _refinement(name: str | Call) -> Call:
     return call
 
 
+# What a compiled program takes as arguments: runs that differ in nothing else share it.
+NUMBERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing")
+
 # Field: (text -> what it names, whether the text may be empty).
 _NAMED: dict[str, tuple[Callable, bool]] = {
     "init": (get, False),
