@@ -5,8 +5,10 @@ runs = comparison.read("runs/nspl", "runs/he_normal", "others.csv")
 verdict = comparison.judge(runs, baseline="he_normal")
 print(comparison.table(verdict))
 comparison.save(verdict, runs, pathlib.Path("out"))
+found = comparison.compare(make_model, data, ["nspl", "he_normal"], seeds=10)  # trains first
 """
 
+from initjax.comparison.compare import Comparison as Comparison, compare as compare
 from initjax.comparison.decisions import Plan as Plan, plan as plan
 from initjax.comparison.report import save as save
 from initjax.comparison.results import Verdict as Verdict

@@ -63,7 +63,9 @@ def describe(pair: Pair, num_pairs: int) -> str:
             f"{_failed(pair)}"
         )
     low, high = pair.difference.low, pair.difference.high
-    interval = f"{gap} (95 % interval {points(low)} to {points(high)}, {n} seeds"
+    kind = "95 % confidence sequence" if pair.anytime else "95 % interval"
+    shown = f"{kind} {points(low)} to {points(high)}, " if low is not None else ""
+    interval = f"{gap} ({shown}{n} seeds"
     tested = f"{interval}, p {pair.p_adjusted:.2g}{' after Holm' if num_pairs > 1 else ''})"
     margin = f"{100 * pair.margin:.2g} points"
     if pair.verdict == NO_VERDICT:
@@ -74,7 +76,8 @@ def describe(pair: Pair, num_pairs: int) -> str:
         word = pair.verdict.split()[0]
         text = f"{pair.a} is {word} than {pair.b}, but within the margin of {margin}: {tested}."
     elif pair.verdict == EQUIVALENT:
-        inside = f"90 % interval {points(pair.equivalence[0])} to {points(pair.equivalence[1])}"
+        kind = "95 % confidence sequence" if pair.anytime else "90 % interval"
+        inside = f"{kind} {points(pair.equivalence[0])} to {points(pair.equivalence[1])}"
         text = f"{pair.a} and {pair.b} are equivalent within {margin}: {gap} ({inside}, {n} seeds)."
     else:
         would = "more than 10,000 seeds would"

@@ -87,6 +87,8 @@ def html_page(verdict: Verdict, runs: Sequence[Run], about: Mapping[str, str]) -
         parts += _setting(setting, verdict, runs, pictured=i < _MOST_PICTURED)
     if len(verdict.settings) > _MOST_PICTURED:
         parts.append(f"<p class='soft'>Pictures are of the first {_MOST_PICTURED} settings.</p>")
+    if verdict.notes:
+        parts += ["<h2>How the runs came about</h2>", _list(verdict.notes)]
     parts += _meaning(verdict)
     facts = "".join(f"<dt>{_escape(k)}</dt><dd>{_escape(str(v))}</dd>" for k, v in about.items())
     parts.append(f"<footer><p>This report was made with</p><dl>{facts}</dl></footer></body></html>")
@@ -275,9 +277,11 @@ def _pairs(pairs: Sequence[Pair], verdict: Verdict) -> str:
     lossy, areas = any(pair.loss for pair in pairs), any(pair.area for pair in pairs)
     booted = any(pair.bootstrap for pair in pairs)
     levels = [to.accuracy for to in max((pair.steps for pair in pairs), key=len)]
-    header = ["a", "b", "verdict", "seeds", "a - b (points)", "95 % interval"]
+    anytime = verdict.anytime
+    header = ["a", "b", "verdict", "seeds", "a - b (points)"]
+    header += ["95 % confidence sequence" if anytime else "95 % interval"]
     header += ["bootstrap-t"] * booted + ["p", "p (Holm)", "g", "P(a > b)", "margin"]
-    header += ["90 % interval", "p (equivalence)"]
+    header += [] if anytime else ["90 % interval", "p (equivalence)"]
     header += ["loss", "p"] * lossy + ["mean log loss", "p"] * areas
     header += [text for x in levels for text in (f"a sooner at {100 * x:g} %", "p")]
     header += ["only a / only b failed", "McNemar p (Holm)", "p (ranks)"] * failing
@@ -294,8 +298,10 @@ def _pairs(pairs: Sequence[Pair], verdict: Verdict) -> str:
         ]
         cells += ["-" if pair.g is None else f"{pair.g:+.2f}"]
         cells += ["-" if pair.improvement is None else f"{pair.improvement:.2f}"]
-        cells += [f"{100 * pair.margin:.2g}", _range(pair.equivalence)]
-        cells += [probability(pair.p_equivalence if tested else None)]
+        cells += [f"{100 * pair.margin:.2g}"]
+        if not anytime:
+            cells += [_range(pair.equivalence)]
+            cells += [probability(pair.p_equivalence if tested else None)]
         cells += _secondary(pair.loss) * lossy + _secondary(pair.area) * areas
         for to in pair.steps:
             cells += [f"{to.a_sooner:.2f}", probability(to.p)]
@@ -304,10 +310,11 @@ def _pairs(pairs: Sequence[Pair], verdict: Verdict) -> str:
             cells += [both, probability(found and found.p_adjusted), probability(pair.p_ranks)]
         cells += ["-"] * (len(header) - len(cells))
         rows.append((None, cells))
+    test = "1 / the largest e-value on the way" if anytime else "exact sign-flip test"
     return (
         f"<details><summary>All numbers of {count(len(pairs), 'pair')}</summary>"
         f"{_grid(header, rows, verdict)}<p class='soft'>g: the mean difference in sd of the"
-        " differences, with Hedges' correction. p: exact sign-flip test; only p (Holm) is adjusted"
+        f" differences, with Hedges' correction. p: {test}; only p (Holm) is adjusted"
         " for the number of pairs. P(a > b): over seeds, a failed run loses. Loss, mean log loss"
         " over the run and steps have no verdict: their p describe.</p></details>"
     )
@@ -385,11 +392,18 @@ def _meaning(verdict: Verdict) -> list[str]:
         asked = "half the sd from seed to seed, at least 0.1 points"
         if verdict.margin is not None:
             asked = f"{100 * verdict.margin:g} points, as asked"
+        test, interval = "the exact sign-flip test of paired seeds", "90 % interval"
+        if verdict.anytime:
+            test, interval = "the t e-process (p = 1 / e-value)", "95 % confidence sequence"
+            items.append(
+                "Seeds were added after looks at the verdict, until each pair was decided. All p"
+                " and intervals of differences hold at every look."
+            )
         items += [
-            f"Better or worse: p < {verdict.alpha:g} by the exact sign-flip test of paired seeds,"
+            f"Better or worse: p < {verdict.alpha:g} by {test},"
             " after Holm's adjustment for the number of pairs in one table. The intervals are of"
             " each pair by itself.",
-            f"Equivalent: the pair's 90 % interval lies within the margin ({asked}). This is not"
+            f"Equivalent: the pair's {interval} lies within the margin ({asked}). This is not"
             " adjusted for the number of pairs.",
             "Cannot tell: neither. The number of seeds that would has power 0.8 and takes the upper"
             " 80 % limit of the sd, as an estimated sd is too small half of the time.",

@@ -136,6 +136,8 @@ class Pair:
       loss: final loss.
       area: mean log loss over the run.
       steps: to several accuracies.
+      anytime: p is 1 / the largest e-value on the way (at most 1), and the intervals are 95 %
+        confidence sequences: all hold however the number of seeds was chosen.
       sentence: the verdict in words.
     """
 
@@ -161,6 +163,7 @@ class Pair:
     loss: Difference | None = None
     area: Difference | None = None
     steps: tuple[StepsDifference, ...] = ()
+    anytime: bool = False
     sentence: str = ""
 
 
@@ -291,6 +294,8 @@ class Verdict:
       margin: that was asked for; None: half the sd from seed to seed, at least 0.001.
       alpha: level of the tests.
       moves: what the seeds move; empty: the rows do not tell.
+      anytime: whether seeds were added until all was decided; see `Pair`.
+      notes: how the runs came about.
     """
 
     settings: tuple[Setting, ...]
@@ -300,6 +305,8 @@ class Verdict:
     margin: float | None
     alpha: float
     moves: tuple[str, ...]
+    anytime: bool = False
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields of all these classes, nested, with the schema's number under "version"."""

@@ -287,6 +287,20 @@ def t_e_value(d: ArrayLike, tau: float = 1.0) -> np.ndarray:
     return np.exp(0.5 * n * np.log(ratio) - 0.5 * np.log(a))
 
 
+def anytime_p(d: ArrayLike, tau: float = 1.0) -> float:
+    """p that is valid however S was chosen: 1 / the largest `t_e_value` on the way, at most 1.
+
+    By Ville's inequality; Holm's adjustment of such p is the e-Holm procedure.
+
+    Args:
+      d: differences, in the order in which they were seen.
+      tau: as in `t_e_value`.
+    """
+    d = np.asarray(d, float)
+    seen = [1.0, *(float(t_e_value(d[:n], tau)) for n in range(2, len(d) + 1))]
+    return 1 / max(seen)
+
+
 def sequence_radius(n: int, alpha: float = 0.05, tau: float = 1.0) -> float:
     """Radius, in sd, of the confidence sequence mean +- radius sd that inverts `t_e_value`.
 

@@ -121,14 +121,22 @@ def table(verdict: Verdict) -> str:
     for overall in verdict.overall:
         names = f"Over {count(len(overall.settings), 'setting')}, {overall.title}:"
         blocks.append([names, *sentences(overall, verdict), *count_settings(overall)])
+    if verdict.notes:
+        blocks.append(list(verdict.notes))
     text = [line for block in blocks for line in (*filter(None, block), "")]
-    text.append(_LEGEND)
+    text.append(_LEGEND + _ANYTIME * verdict.anytime)
     return "\n".join(printable(line) for line in text)
 
 
 _LEGEND = (
     "Accuracy and loss: mean ± 95 % t interval over the seeds that finished. Differences: paired by"
     " seed, in points (hundredths of accuracy)."
+)
+
+
+_ANYTIME = (
+    " Seeds were added after looks at the verdict: differences are with 95 % confidence sequences,"
+    " and p is 1 / e-value, both valid at every look."
 )
 
 

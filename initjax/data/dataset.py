@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import numpy as np
 
 from initjax.support.errors import UserError
@@ -41,6 +42,28 @@ class Dataset:
     def std(self) -> np.ndarray:
         """Standard deviation of every channel, likewise, float32 [C]."""
         return self._channel_statistics[1]
+
+    def validation_split(self) -> "Dataset":
+        """What choices are made on: `test` is held out of the training images, and no test image.
+
+        Held out are a tenth of the training images, at least 1,000 but at most a fifth, drawn by a
+        key that no seed changes.
+        """
+        number = len(self.train_labels)
+        held_out = max(number // 10, min(1000, number // 5))
+        if not held_out:
+            raise UserError(
+                f"{number} training images of {self.name} are too few to hold some out."
+            )
+        order = np.asarray(jax.random.permutation(jax.random.key(0), number))
+        test, train = np.sort(order[:held_out]), np.sort(order[held_out:])
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[train],
+            train_labels=self.train_labels[train],
+            test_images=self.train_images[test],
+            test_labels=self.train_labels[test],
+        )
 
     @functools.cached_property
     def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,14 @@
-"""Models by name."""
+"""Models by name, and the user's own by package.module:name.
+
+What stands behind such a name is a Flax Linen module, or a function that makes one: [B, H, W, C]
+float32 images to [B, num_classes] logits. It must take
+
+    kernel_init    how its weights begin: what is compared
+
+and gets, if it takes them, num_classes, dense_init, bias_init, activation (a name), dtype, and
+axis_name, which nn.BatchNorm needs on several devices. `__call__` is told train=True in training
+steps if it takes that; dropout draws from the stream "dropout".
+"""
 
 import dataclasses
 import inspect
@@ -9,6 +19,7 @@ import flax.linen as nn
 
 from initjax.initializers.catalog import get
 from initjax.models.base import MODELS, ImageClassifier
+from initjax.support.errors import UserError
 from initjax.support.naming import Call, parse
 from initjax.theory.activations import get_activation
 
@@ -34,9 +45,10 @@ def create_model(name: str | Call, **fields: Any) -> nn.Module:
       A Flax Linen module: [B, H, W, C] images to [B, num_classes] logits.
 
     Your own is a class of Flax Linen modules, or a function that makes one, with
-    - the field (or argument) num_classes, and of the other fields those that it has: initializers
-      and the activation come as values, and it is for the module to use them. A UserWarning tells
-      of a field that was given, is not the default, and that it does not have;
+    - the fields (or arguments) num_classes and, where it is given, kernel_init; of the others those
+      that it has: initializers and the activation come as values, and it is for the module to use
+      them. A UserWarning tells of one that was given, is not the default, and that it does not
+      have;
     - `__call__(x, train=False)`, or `__call__(x)` where training makes no difference. Batch
       normalization wants `use_running_average=not train` and `axis_name=self.axis_name`.
 
@@ -69,6 +81,11 @@ def _taken(name, fields) -> dict[str, Any]:
         )
         if field in parameters or field not in defaults:
             taken[field] = given
+        elif field == "kernel_init":
+            raise UserError(
+                f"{name} has no field kernel_init, so that no start would change it.\n"
+                "Give it one, and that to its layers."
+            )
         elif field != "axis_name" and given != default:
             warnings.warn(f"{name} has no field {field}: {given!r} is not used.", stacklevel=3)
     return taken

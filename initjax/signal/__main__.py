@@ -29,6 +29,7 @@ from initjax.support import command as commands
 from initjax.support.arguments import count
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
+from initjax.support.naming import split_names
 
 _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
 
@@ -59,25 +60,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def split_names(text: str) -> list[str]:
-    """Splits at the commas outside of parentheses and brackets.
-
-    >>> split_names("he_normal, nspl(alpha=1.5, ratio=30)")
-    ['he_normal', 'nspl(alpha=1.5, ratio=30)']
-    """
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
-
-
 def run(flags: argparse.Namespace) -> dict[str, Signal]:
     """Measures the model from every initializer, and reports."""
-    names = split_names(flags.init)
+    names = [name for name in split_names(flags.init) if name]
     if not names:
         raise UserError("--init names no initializer.")
     if len(set(names)) < len(names):

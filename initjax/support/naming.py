@@ -1,6 +1,7 @@
 """A name is a call: `nspl(alpha=1.5, ratio=30)`, parsed, looked up and bound; never evaluated.
 
     parse(text) -> Call            what was written, as a value that prints as a text again
+    split_names(text) -> texts     several of them, by commas
     Registry.bind(call) -> Any     what the name stands for, called with these arguments
 
 A registry is filled by the files whose names it holds, with `Registry.add`. A name of the form
@@ -81,6 +82,29 @@ def parse(text: str, kind: str = "name") -> Call:
     if call is None:
         raise UserError(f"{kind} {text!r} is not of the form name or name(key=value, ...).")
     return dataclasses.replace(call, name=own) if own else call
+
+
+def split_names(text: str) -> list[str]:
+    """The parts between the commas outside of brackets and quotes, without spaces around them.
+
+    >>> split_names("he_normal, nspl(alpha=1.5, ratio=30)")
+    ['he_normal', 'nspl(alpha=1.5, ratio=30)']
+    >>> split_names(",lsuv")
+    ['', 'lsuv']
+    """
+    parts, depth, quote = [""], 0, ""
+    for i, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and character in text[i + 1 :]:
+            quote = character
+        else:
+            depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
 
 
 def _call(node, text) -> Call | None:

@@ -44,9 +44,9 @@ class Feed:
         self.batch_size = batch_size
         self.steps_per_epoch = self.num_train // batch_size
         self.image_shape = dataset.train_images.shape[1:]
-        self._augmentation = augmentation
+        self.augmentation = augmentation
         if augmentation == "auto":
-            self._augmentation = default_augmentation(dataset.name)
+            self.augmentation = default_augmentation(dataset.name)
         self._mean, self._std = dataset.mean, dataset.std
         self._devices = devices
         self.train = devices.place((dataset.train_images, dataset.train_labels))
@@ -70,11 +70,11 @@ class Feed:
         position = (step % self.steps_per_epoch) * self.batch_size + start
         indices = lax.dynamic_slice(order, (position,), (size,))
         batch_images = images[indices]
-        if self._augmentation != "none":
+        if self.augmentation != "none":
             pad = images.shape[1] // 8  # 4 at 32 pixels
             # Drawn for the whole batch, so that it does not depend on the number of devices.
             offsets, flips = draw_augmentation(key, self.batch_size, pad)
-            if self._augmentation == "crop":
+            if self.augmentation == "crop":
                 flips = jnp.zeros_like(flips)
             offsets = lax.dynamic_slice(offsets, (start, 0), (size, 2))
             flips = lax.dynamic_slice(flips, (start,), (size,))

@@ -1,17 +1,21 @@
-"""optax optimizers and schedules from a Config."""
+"""optax optimizers and schedules from a Config, whose numbers may be arguments of a program."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import optax
 
 from initjax.training.config import Config
 
 
-def create_schedule(config: Config, total_steps: int) -> optax.Schedule:
+def create_schedule(config: Config, total_steps: int, peak=None) -> optax.Schedule:
     """The learning rate at each step: a linear warm-up from 0, then constant, stepped or cosine.
 
-    Boundaries of the stepped schedule are fractions of the whole run, warm-up included.
+    Boundaries of the stepped schedule are fractions of the whole run, warm-up included. `peak`
+    takes the place of the Config's learning rate; it may be traced.
     """
     warmup = min(config.warmup_steps, total_steps)
-    peak = config.learning_rate
+    peak = config.learning_rate if peak is None else peak
     if config.schedule == "constant":
         main = optax.constant_schedule(peak)
     elif config.schedule == "step":
@@ -24,22 +28,31 @@ def create_schedule(config: Config, total_steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
 
 
-def create_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
+def create_optimizer(
+    config: Config, total_steps: int, numbers: Mapping[str, Any] | None = None
+) -> optax.GradientTransformation:
     """sgd, adam or adamw.
 
     Weight decay acts on every parameter, as in He et al. 2015: for sgd and adam it is added to the
     gradient (an L2 penalty), for adamw it is decoupled (Loshchilov & Hutter 2019).
+
+    Args:
+      config: of the run.
+      total_steps: that it takes.
+      numbers: learning_rate, momentum and weight_decay in place of the Config's; may be traced.
     """
-    schedule = create_schedule(config, total_steps)
+    if numbers is None:
+        numbers = vars(config)
+    schedule = create_schedule(config, total_steps, numbers["learning_rate"])
     if config.optimizer == "adamw":
         return optax.adamw(
             schedule,
-            b1=config.momentum,
-            weight_decay=config.weight_decay,
+            b1=numbers["momentum"],
+            weight_decay=numbers["weight_decay"],
             nesterov=config.nesterov,
         )
     if config.optimizer == "adam":
-        main = optax.adam(schedule, b1=config.momentum, nesterov=config.nesterov)
+        main = optax.adam(schedule, b1=numbers["momentum"], nesterov=config.nesterov)
     else:
-        main = optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov)
-    return optax.chain(optax.add_decayed_weights(config.weight_decay), main)
+        main = optax.sgd(schedule, momentum=numbers["momentum"], nesterov=config.nesterov)
+    return optax.chain(optax.add_decayed_weights(numbers["weight_decay"]), main)

@@ -1,5 +1,7 @@
 """What a run starts from: made, then refined parameters, and what is recorded of their layers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,22 @@ def on_axis(model, axis_name: str | None):
     return model.clone(axis_name=axis_name) if hasattr(model, "axis_name") else model
 
 
+def drawn_by(model, image_shape):
+    """The compiled `model.init`: key -> variables. One program serves all seeds."""
+    return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
+
+
+def state_of(optimizer, variables) -> TrainState:
+    """The state before the first step, of what a model starts from."""
+    params = variables["params"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+    )
+
+
 def create_state(model, optimizer, image_shape, key, variables=None) -> TrainState:
     """The state before the first step.
 
@@ -48,19 +66,9 @@ def create_state(model, optimizer, image_shape, key, variables=None) -> TrainSta
       key: of the weights.
       variables: to start from, in place of what `model.init` draws.
     """
-
-    def create(variables):
-        if variables is None:
-            variables = model.init(key, jnp.zeros((1, *image_shape)))
-        params = variables["params"]
-        return TrainState(
-            step=jnp.int32(0),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(params),
-        )
-
-    return jax.device_get(jax.jit(create)(variables))
+    if variables is None:
+        variables = drawn_by(model, image_shape)(key)
+    return jax.device_get(jax.jit(functools.partial(state_of, optimizer))(variables))
 
 
 class Refinement:

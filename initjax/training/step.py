@@ -1,6 +1,7 @@
 """One training step and one evaluation step: pure functions of one replica.
 
-Both see one device's share of a batch, and reduce over the axis "batch" of the devices.
+Both see one device's share of a batch, and reduce over the axis "batch" of the devices; a replica
+that lives on one device alone has no axis (None), and its share is the whole.
 """
 
 import inspect
@@ -28,7 +29,7 @@ class TrainState:
     opt_state: Any
 
 
-def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothing=0.0):
+def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothing=0.0, axis=AXIS):
     """One step on one device's share of a batch.
 
     Args:
@@ -36,15 +37,16 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
       batch: {"image": [B, H, W, C] float32, "label": [B] int}, this device's share.
       key: the step's key, the same on every device; a dropout layer gets a part of it.
       model: a Flax Linen module that puts out logits [B, num_classes]; told train=True if it takes
-        that; any batch normalization reduces over the axis "batch".
+        that; any batch normalization reduces over `axis`.
       optimizer: optax transformation.
       label_smoothing: as in `loss_and_metrics`.
+      axis: of the devices; None: this one sees the whole batch.
 
     Returns:
       (state, metrics), the same on every device; metrics are sums over the whole batch.
     """
     mask = jnp.ones(batch["label"].shape, bool)
-    dropout_key = jax.random.fold_in(key, lax.axis_index(AXIS))
+    dropout_key = jax.random.fold_in(key, 0 if axis is None else lax.axis_index(axis))
     mode = {"train": True} if "train" in inspect.signature(model.__call__).parameters else {}
 
     def loss_fn(params):
@@ -59,9 +61,10 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
         return metrics["loss"] / metrics["count"], (updates, metrics)
 
     grads, (updates, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-    # One reduction of one vector: a hundred small ones are 11 times slower on CPU devices.
-    flat, unravel = ravel_pytree(grads)
-    grads = unravel(lax.pmean(flat, AXIS))
+    if axis is not None:
+        # One reduction of one vector: a hundred small ones are 11 times slower on CPU devices.
+        flat, unravel = ravel_pytree(grads)
+        grads = unravel(lax.pmean(flat, axis))
     deltas, opt_state = optimizer.update(grads, state.opt_state, state.params)
     state = TrainState(
         step=state.step + 1,
@@ -70,11 +73,15 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
         batch_stats=updates.get("batch_stats", {}),
         opt_state=opt_state,
     )
-    return state, lax.psum(metrics, AXIS)
+    return state, _summed(metrics, axis)
 
 
-def eval_step(state: TrainState, batch, *, model):
+def eval_step(state: TrainState, batch, *, model, axis=AXIS):
     """Metrics of one device's share of a batch, summed over all devices; see `loss_and_metrics`."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = model.apply(variables, batch["image"])
-    return lax.psum(loss_and_metrics(logits, batch["label"], batch["mask"]), AXIS)
+    return _summed(loss_and_metrics(logits, batch["label"], batch["mask"]), axis)
+
+
+def _summed(metrics, axis):
+    return metrics if axis is None else lax.psum(metrics, axis)

@@ -1,6 +1,7 @@
 """The compiled programs of one run."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +10,27 @@ from jax import lax
 
 from initjax.data.dataset import Dataset
 from initjax.support.errors import UserError
-from initjax.training.config import Config
+from initjax.training.config import NUMBERS, Config
 from initjax.training.devices import Devices
 from initjax.training.feed import Feed
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, step_keys, weights_key
 from initjax.training.start import Refinement, create_state, model_of, on_axis
-from initjax.training.step import AXIS, TrainState, eval_step, train_step
+from initjax.training.step import TrainState, eval_step, train_step
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What tells runs of one program apart; its arguments."""
+    numbers = {name: np.float32(getattr(config, name)) for name in NUMBERS}
+    return {"seed": np.uint32(config.seed), **numbers}
 
 
 class Trainer:
-    """The compiled programs of one run.
+    """The compiled programs of one run; over `ReplicaDevices` those of several at once.
+
+    Attributes:
+      identity: of this run, on its devices; of each replica.
 
     Args:
       config: the run's settings.
@@ -39,19 +49,19 @@ class Trainer:
         self.total_steps = config.steps or max(round(config.epochs * self.steps_per_epoch), 1)
         self.loops_on_device = self.devices.loop_in_programs
         if model is None:
-            self.model = model_of(config, dataset.num_classes, AXIS)
+            self.model = model_of(config, dataset.num_classes, self.devices.axis)
         else:
-            self.model = on_axis(model, AXIS)
+            self.model = on_axis(model, self.devices.axis)
         self._zeros = zero_metrics(dataset.num_classes)
         self._key = run_key(config.seed)
         self._refinement = None
         if config.refine:
             key = refinement_key(self._key)
             self._refinement = Refinement(config.refine.value, self.model, dataset, key)
+        self.identity = self.devices.place_own(identity(config))
         self._optimizer = create_optimizer(config, self.total_steps)
         program = self.devices.program
-        # The key is an argument of the programs: runs that differ in their seed share them.
-        self._order = program(lambda _, kept: self.feed.order(*kept))
+        self._order = program(self._order_of)
         self._evaluate = program(self._evaluate_rows)
         self._run = functools.cache(
             lambda num_steps: program(functools.partial(self._run_steps, num_steps=num_steps))
@@ -92,28 +102,39 @@ class Trainer:
 
     def zero_metrics(self):
         """Sums over no steps, on every device."""
-        return self.place(self._zeros)
+        return self.devices.place_own(self._zeros)
 
     def order(self, epoch: int) -> jax.Array:
         """The training images in the order in which `epoch` shows them."""
-        return self._order((), (self._key, np.int32(epoch)))
+        return self._order((), (self.identity, np.int32(epoch)))
 
     def run(self, state: TrainState, totals, order, num_steps: int):
         """`num_steps` steps of one epoch, and the metrics summed on; donates state and totals."""
-        return self._run(num_steps)((state, totals), (self._key, self.feed.train, order))
+        return self._run(num_steps)((state, totals), ((self.identity, order), self.feed.train))
 
     def evaluate(self, state: TrainState) -> tuple[float, ...]:
         """The metrics' means, (loss, accuracy, ...), over the test set, each image counted once."""
+        return means(jax.device_get(self.evaluation_sums(state)))
+
+    def evaluation_sums(self, state: TrainState) -> dict[str, jax.Array]:
+        """The metrics' sums over the test set, on every device."""
         indices, mask = self.feed.evaluation
         rows = len(indices) if self.loops_on_device else 1
         totals = self.zero_metrics()
         for start in range(0, len(indices), rows):
             part = slice(start, start + rows)
-            totals = self._evaluate(totals, (state, self.feed.test, indices[part], mask[part]))
-        return means(jax.device_get(totals))
+            data = (self.feed.test, indices[part], mask[part])
+            totals = self._evaluate(totals, (state, data))
+        return totals
+
+    def _order_of(self, _, kept):
+        identity, epoch = kept
+        return self.feed.order(run_key(identity["seed"]), epoch)
 
     def _run_steps(self, state_and_totals, kept, *, num_steps):
-        key, data, order = kept
+        (identity, order), data = kept
+        key = run_key(identity["seed"])
+        optimizer = create_optimizer(self.config, self.total_steps, identity)
 
         def step(carry, _):
             state, totals = carry
@@ -123,8 +144,9 @@ class Trainer:
                 self.feed.batch(data, order, state.step, key_augment),
                 key_model,
                 model=self.model,
-                optimizer=self._optimizer,
-                label_smoothing=self.config.label_smoothing,
+                optimizer=optimizer,
+                label_smoothing=identity["label_smoothing"],
+                axis=self.devices.axis,
             )
             return (state, jax.tree.map(jnp.add, totals, metrics)), None
 
@@ -133,11 +155,11 @@ class Trainer:
         return lax.scan(step, state_and_totals, length=num_steps)[0]
 
     def _evaluate_rows(self, totals, kept):
-        state, data, indices, mask = kept
+        state, (data, indices, mask) = kept
 
         def step(totals, row):
             batch = self.feed.evaluation_batch(data, *row)
-            metrics = eval_step(state, batch, model=self.model)
+            metrics = eval_step(state, batch, model=self.model, axis=self.devices.axis)
             return jax.tree.map(jnp.add, totals, metrics), None
 
         if indices.shape[0] == 1:

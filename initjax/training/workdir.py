@@ -56,14 +56,14 @@ def save_data_facts(folder: pathlib.Path, dataset: Dataset) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: pathlib.Path):
-    """Holds the run's folder, so that the same command given twice does not mix two runs."""
+def alone_in(folder: pathlib.Path, held: str = "config.json"):
+    """Holds the folder by a file in it, so that one command given twice does not mix its runs."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    with (folder / "config.json").open() as file:
+    with (folder / held).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,7 +16,7 @@ from flax import nnx
 import initjax.signal
 from initjax.models import create_model, model_names
 from initjax.signal import links, report
-from initjax.signal.__main__ import draw, main, parse, run, split_names
+from initjax.signal.__main__ import draw, main, parse, run
 from initjax.signal.verdict import describe_factor
 from initjax.support.errors import UserError
 from initjax.theory.activations import get_activation
@@ -474,15 +474,6 @@ def test_weights_with_a_common_mean_are_not_predicted():
 def test_inputs_that_are_no_batch(x):
     with pytest.raises(UserError, match="x "):
         initjax.signal.measure(nn.Dense(2), {"params": {}}, x)
-
-
-def test_names_are_split_outside_of_parentheses():
-    text = "he_normal,nspl(alpha=1.5, ratio=30),constant(value=[1, 2])"
-    assert split_names(text) == [
-        "he_normal",
-        "nspl(alpha=1.5, ratio=30)",
-        "constant(value=[1, 2])",
-    ]
 
 
 def flags(*extra):

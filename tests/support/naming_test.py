@@ -10,7 +10,7 @@ import initjax
 from initjax.distributions import StudentT, SymmetricPowerLaw, TruncatedNormal
 from initjax.initializers import Scaled
 from initjax.support.errors import UserError
-from initjax.support.naming import Call, Registry, import_own, parse
+from initjax.support.naming import Call, Registry, import_own, parse, split_names
 
 
 @pytest.mark.parametrize(
@@ -192,3 +192,22 @@ def test_a_registry_forgets():
         registry.add("lost", list)
         assert registry.bind("lost") == []
     assert list(registry) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "he_normal,nspl(alpha=1.5, ratio=30),constant(value=[1, 2])",
+            ["he_normal", "nspl(alpha=1.5, ratio=30)", "constant(value=[1, 2])"],
+        ),
+        (",lsuv", ["", "lsuv"]),
+        ("", [""]),
+        ("a(b='x,)y', c=\"),\"), d ", ["a(b='x,)y', c=\"),\")", "d"]),
+        ("./it's/a,./b", ["./it's/a", "./b"]),
+        ("a),b", ["a)", "b"]),
+        ("my.nets:MyNet(depth=3),mlp", ["my.nets:MyNet(depth=3)", "mlp"]),
+    ],
+)
+def test_names_are_split_outside_of_brackets_and_quotes(text, parts):
+    assert split_names(text) == parts
