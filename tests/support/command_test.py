@@ -40,7 +40,7 @@ def start_main(body, resumes=False, **kwargs):
 import signal, sys, threading, time, types
 sys.modules["initjax"] = types.ModuleType("initjax")
 sys.modules["initjax"].__path__ = [{str(ROOT / "initjax")!r}]
-from initjax.errors import Interrupted, UserError
+from initjax.support.errors import Interrupted, UserError
 from initjax.support import command
 def main():
     {body}
