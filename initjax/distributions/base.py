@@ -54,7 +54,7 @@ class Distribution(abc.ABC):
         """The quantile: the x with cdf(x) = p, for p in [0, 1]."""
 
     @abc.abstractmethod
-    def draw(self, key, shape, dtype, out_sharding):
+    def draw(self, key, shape, dtype, out_sharding) -> jax.Array:
         """Samples of the real dtype float32 or float64."""
 
     def draw_complex(self, key, shape, dtype, out_sharding):

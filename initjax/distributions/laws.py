@@ -5,6 +5,7 @@ compared and reported in the order of the face.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.family import scale_law
@@ -15,13 +16,17 @@ DISTRIBUTIONS = Registry("distribution")  # class name -> class: what an initial
 LAWS = Registry("law")  # name -> `family.Law`
 
 
-def drawn(distribution: type[Distribution]) -> type[Distribution]:
+Drawn = TypeVar("Drawn", bound=Distribution)
+Fitted = TypeVar("Fitted", bound=Symmetric)
+
+
+def drawn(distribution: type[Drawn]) -> type[Drawn]:
     """Lets the text of an initializer hold a distribution: "scaled(.1, Laplace())"."""
     DISTRIBUTIONS.add(distribution.__name__, distribution)
     return distribution
 
 
-def fitted(name: str, start: Callable, **links: str) -> Callable:
+def fitted(name: str, start: Callable, **links: str) -> Callable[[type[Fitted]], type[Fitted]]:
     """Lets a symmetric distribution times a scale be fitted under `name`, and be `drawn`.
 
     Args:
@@ -30,7 +35,7 @@ def fitted(name: str, start: Callable, **links: str) -> Callable:
       **links: each field's link, see `family.Law`, in the order of the fields.
     """
 
-    def register(distribution: type[Symmetric]) -> type[Symmetric]:
+    def register(distribution: type[Fitted]) -> type[Fitted]:
         LAWS.add(name, scale_law(distribution, links, start))
         return drawn(distribution)
 

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -29,7 +29,7 @@ class Symmetric(Distribution):
 
     @staticmethod
     @abc.abstractmethod
-    def log_density(lib: Library, x, *shapes):
+    def log_density(lib: Library, x, *shapes) -> Any:
         """Natural logarithm of the density of |w| at x, inside the domain."""
 
     @staticmethod
@@ -39,7 +39,7 @@ class Symmetric(Distribution):
 
     @staticmethod
     @abc.abstractmethod
-    def above(lib: Library, x, *shapes):
+    def above(lib: Library, x, *shapes) -> Any:
         """P(|w| > x), without cancellation at large x."""
 
     # NumPy's float64 of the parameters would make the results float64 under x64: cast back.

@@ -73,13 +73,14 @@ class Structured(Initializer, abc.ABC):
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if field.name == "dtype":
-                object.__setattr__(self, "dtype", dtype_name(self.dtype))
+                object.__setattr__(self, "dtype", dtype_name(getattr(self, field.name)))
             elif field.name in ("scale", "stddev"):
                 check_scale(self, field.name)
 
     def __call__(self, key, shape, dtype=None, out_sharding=None):
         shape = tuple(shape)
-        dtype = dtype if dtype is not None else self.dtype
+        # Each subclass has this field, behind its own.
+        dtype = dtype if dtype is not None else self.dtype  # pyright: ignore[reportAttributeAccessIssue]
         real_dtype = compute_dtype(dtype)
         if len(shape) < 2:
             raise UserError(f"{self.factory} needs at least two axes; the shape is {shape}.")
@@ -90,7 +91,7 @@ class Structured(Initializer, abc.ABC):
         return reshard(w.astype(canonical_dtype(dtype)), out_sharding)
 
     @abc.abstractmethod
-    def build(self, key, shape, dtype):
+    def build(self, key, shape, dtype) -> jax.Array:
         """Weights of float32 or float64, of a shape of at least two axes, none of size 0."""
 
 

@@ -15,7 +15,7 @@ MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 def axes_tuple(axes: Axes, name: str) -> tuple[int, ...]:
     """`axes` as a tuple of ints; UserError names the argument that is not."""
     try:
-        if isinstance(axes, (list, tuple)):
+        if isinstance(axes, Sequence):
             return tuple(operator.index(axis) for axis in axes)
         return (operator.index(axes),)
     except TypeError:

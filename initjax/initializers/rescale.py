@@ -56,11 +56,11 @@ def rescale(initializer: Callable, multiplier: float) -> Initializer:
         raise UserError(f"initializer={initializer!r} is not callable; `initjax.get` reads names.")
     if multiplier == 0:
         return Constant(0.0, getattr(initializer, "dtype", None))
-    if type(initializer) is Constant:
+    if isinstance(initializer, Constant):
         return dataclasses.replace(initializer, value=initializer.value * multiplier)
     # The laws of the samples may be asymmetric, so a sign is not absorbed.
-    if type(initializer) is VarianceScaling and multiplier > 0:
+    if isinstance(initializer, VarianceScaling) and multiplier > 0:
         return dataclasses.replace(initializer, scale=initializer.scale * multiplier**2)
-    if type(initializer) is Scaled and multiplier > 0:
+    if isinstance(initializer, Scaled) and multiplier > 0:
         return dataclasses.replace(initializer, scale=initializer.scale * multiplier)
     return Rescaled(initializer, multiplier)

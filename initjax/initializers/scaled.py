@@ -79,4 +79,4 @@ def scaled(scale: float = 1.0, distribution: Distribution | str = "normal", dtyp
     >>> scaled(0.01, distributions.Laplace())
     scaled(scale=0.01, distribution=Laplace())
     """
-    return Scaled(scale, distribution, dtype)
+    return Scaled(scale, as_distribution(distribution), dtype)

@@ -161,8 +161,9 @@ def variance_scaling(
     >>> init(jax.random.key(0), (256, 128)).shape
     (256, 128)
     """
+    law = as_distribution(distribution)
     return VarianceScaling(
-        scale, mode, distribution, in_axis, out_axis, batch_axis, dtype, normalize, sampling
+        scale, mode, law, in_axis, out_axis, batch_axis, dtype, normalize, sampling
     )
 
 

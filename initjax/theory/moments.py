@@ -58,7 +58,7 @@ def moments(activation: Callable, q: np.ndarray) -> Moments:
     else:
         flat = np.log(q.ravel())
         # SciPy multiplies its weights in a random order: a seed, or the last bits differ each time.
-        rows = interpolate.BarycentricInterpolator(points, rows, random_state=0)(flat)
+        rows = interpolate.BarycentricInterpolator(points, rows, rng=0)(flat)
         rows = rows.reshape(*q.shape, -1)
     numbers = np.moveaxis(rows[..., :5], -1, 0)
     series = rows[..., 5 : 5 + _TERMS + 1]
