@@ -34,7 +34,8 @@ class PLI(FanScaled):
             raise UserError(f"depth={self.depth} must be in [0, 1]: 0 the first layer, 1 the last.")
         positive(self.power, "power")
         one_of(self.normalize, ("kernel", "position"), "normalize")
-        self._law(0.0), self._law(1.0)  # ratio is checked where the law is made
+        for radius in (0.0, 1.0):
+            self._law(radius)  # ratio is checked where the law is made
 
     def _law(self, radius):
         alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * self.depth
