@@ -50,6 +50,7 @@ def identity(groups: int = 1, *, scale: float = 1.0, dtype=None) -> Identity:
       scale: what the identity is multiplied by.
       dtype: dtype of the weights where the call names none.
 
+    >>> import jax
     >>> identity()(jax.random.key(0), (2, 3))
     Array([[1., 0., 0.],
            [0., 1., 0.]], dtype=float32)

@@ -60,6 +60,7 @@ def nspl(
       UserWarning: the law is so heavy-tailed that the variance of a layer of this size varies by
         more than 5 % from draw to draw.
 
+    >>> import jax
     >>> w = nspl(alpha=1.5, ratio=30)(jax.random.key(0), (512, 512))
     >>> bool(abs(w.std() / (2 / 512) ** 0.5 - 1) < 0.02)
     True

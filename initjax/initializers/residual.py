@@ -101,6 +101,7 @@ def rezero(*, dtype=None) -> Constant:
     The network starts as the identity, exactly. SkipInit (De & Smith 2020, arXiv:2002.10444) and
     ReZero (Bachlechner et al. 2020, arXiv:2003.04887) are the same at initialization.
 
+    >>> import jax
     >>> rezero()(jax.random.key(0), ())
     Array(0., dtype=float32)
     """

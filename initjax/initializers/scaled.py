@@ -76,7 +76,8 @@ def scaled(scale: float = 1.0, distribution: Distribution | str = "normal", dtyp
     Raises:
       UserError (a ValueError): an argument out of its range.
 
-    >>> scaled(0.01, distributions.Laplace())
+    >>> from initjax.distributions import Laplace
+    >>> scaled(0.01, Laplace())
     scaled(scale=0.01, distribution=Laplace())
     """
     return Scaled(scale, as_distribution(distribution), dtype)

@@ -157,6 +157,7 @@ def variance_scaling(
       UserError (a ValueError): an argument out of its range, when the initializer is made; axes
         that a shape does not have, when it is called.
 
+    >>> from initjax.distributions import SymmetricPowerLaw
     >>> init = variance_scaling(2.0, "fan_in", SymmetricPowerLaw(alpha=1.5, ratio=30))
     >>> init(jax.random.key(0), (256, 128)).shape
     (256, 128)

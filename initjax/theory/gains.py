@@ -38,6 +38,7 @@ def gain(activation: str | Callable, kind: str = "forward") -> float:
 
     >>> round(gain("tanh"), 8)
     1.59253742
+    >>> import jax
     >>> round(gain(lambda x: jax.nn.leaky_relu(x, 0.1)) ** 2, 8)  # 2 / (1 + 0.1^2)
     1.98019802
     """
