@@ -45,7 +45,7 @@ def test_killed_again_and_again_it_ends_with_the_same_rows(tmp_path):
                 break
             time.sleep(0.01)
         process.kill()
-        process.wait()
+        finish(process)  # closes its pipes
     # A kill in the middle of a line.
     with table.open("a") as file:
         file.write('{"start": "nspl", "se')
