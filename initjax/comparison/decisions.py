@@ -94,7 +94,8 @@ def _failed(pair: Pair) -> str:
         return ""
     counts = f"{pair.a} failed at {found.only_a + found.both}, {pair.b} at"
     counts += f" {found.only_b + found.both} of {len(pair.seeds) + _lost(found)} seeds"
-    return f" This is of the runs that finished: {counts} (McNemar p {found.p_adjusted:.2g})."
+    p = f"{'' if pair.anytime else 'McNemar '}p {found.p_adjusted:.2g}"
+    return f" This is of the runs that finished: {counts} ({p})."
 
 
 def _lost(found: FailureDifference) -> int:

@@ -257,8 +257,12 @@ def describe_plan(
         parts[2:] = [f"{parts[2]} to choose from", f"{parts[3]} of the test"]
         total = tuning + len(grid.cells) * len(grid.seeds)
         cells = {(name_of(cell), setting_of(cell)) for cell in grid.cells}
-        finished = [run for run in done.values() if (run.start, run.setting) in cells]
-    lines = [f"Comparison of {', '.join(grid.starts)}" + f" with {baseline}" * bool(baseline)]
+        of_grid = [run for run in done.values() if (run.start, run.setting) in cells]
+        finished = [run for run in of_grid if run.phase == "tuning"]
+        if finished:  # of the test, whose rates are not known yet, one a start and seed
+            tested = {(*run.key[:2], run.seed): run for run in of_grid if run.phase == "test"}
+            finished += [run for run in tested.values() if run.seed in grid.seeds]
+    lines = [f"Comparison of {', '.join(grid.starts)}" + f"; baseline {baseline}" * bool(baseline)]
     lines.append(
         f"{' x '.join(parts)}: {'at least ' if tuning or most_seeds else ''}{count(total, 'run')},"
         f" {len(finished)} of them done; {count(len({c.group for c in grid.cells}), 'program')}"
@@ -275,6 +279,8 @@ def describe_plan(
         lines.append(plan.sentence)
         if plan.least_seeds <= len(grid.seeds):
             lines.append(f'"Better" needs {plan.least_seeds} seeds or more.')
+    if len(grid.rates) > 1 and not tuning:
+        lines.append("The verdict is at each rate apart; --tune adds one at each start's own rate.")
     left = max(total - len(finished), 0)
     lines.append(f"Time: {_time(finished or list(done.values()), left)}")
     return lines
@@ -286,7 +292,8 @@ def _time(finished: Sequence[Run], left: int) -> str:
         return "nothing is left to run."
     if not seconds:
         return "unknown until the first evaluation."
-    return f"about {show_seconds(left * sum(seconds) / len(seconds))}, as the runs done took."
+    expected = show_seconds(left * sum(seconds) / len(seconds))
+    return f"about {expected}, as the runs done took, and compiling."
 
 
 def show_seconds(seconds: float) -> str:

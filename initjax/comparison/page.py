@@ -284,7 +284,8 @@ def _pairs(pairs: Sequence[Pair], verdict: Verdict) -> str:
     header += [] if anytime else ["90 % interval", "p (equivalence)"]
     header += ["loss", "p"] * lossy + ["mean log loss", "p"] * areas
     header += [text for x in levels for text in (f"a sooner at {100 * x:g} %", "p")]
-    header += ["only a / only b failed", "McNemar p (Holm)", "p (ranks)"] * failing
+    name = "p (Holm)" if anytime else "McNemar p (Holm)"
+    header += ["only a / only b failed", name, "p (ranks)"] * failing
     rows = []
     for pair in pairs:
         d, found = pair.difference, pair.failures

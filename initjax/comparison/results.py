@@ -86,7 +86,10 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class FailureDifference:
-    """Seeds at which only one of two starts failed, and McNemar's exact p (and Holm's)."""
+    """Seeds at which only one of two starts failed, and McNemar's exact p (and Holm's).
+
+    Where `Pair.anytime`, p is 1 / `statistics.failure_e_value`.
+    """
 
     only_a: int
     only_b: int

@@ -7,11 +7,12 @@ undecided.
 
 from collections.abc import Callable, Sequence
 
-from initjax.comparison.decisions import count
+from initjax.comparison.decisions import ALPHA, count
 from initjax.comparison.grid import job_at, name_of, setting_of
 from initjax.comparison.population import Job
-from initjax.comparison.results import CANNOT_TELL, NO_VERDICT, Contest, Verdict
+from initjax.comparison.results import CANNOT_TELL, EQUIVALENT, NO_VERDICT, Contest, Pair, Verdict
 from initjax.comparison.rows import Run
+from initjax.comparison.tables import capitalize, title_of
 from initjax.comparison.tuning import Runner
 
 LEAST_SEEDS = 5  # with fewer the confidence sequence is infinite
@@ -58,6 +59,15 @@ def run_until_decided(
         seeds += new
 
 
+def _is_decided(pair: Pair) -> bool:
+    """By accuracy, or because one of the starts fails more."""
+    return pair.verdict not in (CANNOT_TELL, NO_VERDICT) or _fails_more(pair)
+
+
+def _fails_more(pair: Pair) -> bool:
+    return pair.failures is not None and pair.failures.p_adjusted < ALPHA
+
+
 def _undecided(verdict: Verdict) -> set[tuple]:
     """(setting, rate, start) of the starts that are in a pair without a decision."""
     found = set()
@@ -66,7 +76,7 @@ def _undecided(verdict: Verdict) -> set[tuple]:
         for contest in setting.contests:
             rates = {start.start: start.learning_rate for start in contest.starts}
             for pair in contest.pairs:
-                if pair.verdict in (CANNOT_TELL, NO_VERDICT):
+                if not _is_decided(pair):
                     found |= {(key, rates[start], start) for start in (pair.a, pair.b)}
     return found
 
@@ -75,8 +85,8 @@ def _notes(verdict: Verdict, most: int) -> list[str]:
     notes = []
     for setting in verdict.settings:
         for contest in setting.contests:
-            head = ", ".join(filter(None, (setting.name, contest.title)))
-            notes += [(f"{head}: " if head else "") + text for text in _stops(contest, most)]
+            head = capitalize(title_of(setting, contest))
+            notes += [f"{head}: {text}" if head else text for text in _stops(contest, most)]
     return notes
 
 
@@ -84,9 +94,12 @@ def _stops(contest: Contest, most: int) -> list[str]:
     lines = []
     for pair in contest.pairs:
         n = count(len(pair.seeds), "seed")
-        if pair.verdict in (CANNOT_TELL, NO_VERDICT):
+        if pair.verdict in (CANNOT_TELL, NO_VERDICT) and _fails_more(pair):
+            more = pair.a if pair.failures.only_a > pair.failures.only_b else pair.b
+            why = f"decided by failures: {more} fails more, e-value {1 / pair.failures.p:.3g}"
+        elif not _is_decided(pair):
             why = f"not decided at {most} seeds, the most that were allowed"
-        elif "equivalent" in pair.verdict:
+        elif pair.verdict == EQUIVALENT:
             why = f"decided at {n}: the confidence sequence lies within the margin"
         else:
             why = f"decided at {n}: e-value {1 / pair.p:.3g}"

@@ -301,6 +301,16 @@ def anytime_p(d: ArrayLike, tau: float = 1.0) -> float:
     return 1 / max(seen)
 
 
+def failure_e_value(only_a: int, only_b: int) -> float:
+    """Evidence against equal rates of failure that may be looked at after every seed.
+
+    E = 2^n B(only_a + 1, only_b + 1) with n = only_a + only_b: of the seeds at which one of two
+    starts failed, the likelihood ratio of Bernoulli(q), q uniform, against 1/2 (Ville 1939).
+    """
+    n = only_a + only_b
+    return float(np.exp(n * math.log(2) + special.betaln(only_a + 1, only_b + 1)))
+
+
 def sequence_radius(n: int, alpha: float = 0.05, tau: float = 1.0) -> float:
     """Radius, in sd, of the confidence sequence mean +- radius sd that inverts `t_e_value`.
 

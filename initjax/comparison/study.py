@@ -21,7 +21,6 @@ from initjax.comparison.tables import table
 from initjax.comparison.verdict import judge
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
-from initjax.training.progress import folder_contents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +131,13 @@ def run_in_folder(study: Study, workdir: str = "", method: str = "auto") -> Verd
         "command": shlex.join(["python", *sys.argv]),
         "runs": f"{len(runs)}, {new} of them now",
     }
-    report.save(verdict, runs, folder, about)
+    files = [*report.save(verdict, runs, folder, about), "rows.jsonl"]
     if others := grids.read_done(folder).keys() - {run.key for run in runs}:
         print(
             f"{folder} has {count(len(others), 'run')} more, of other starts, rates or seeds:"
             f" python -m initjax.comparison {shlex.quote(str(folder))} judges all."
         )
-    print(f"In {folder}: {', '.join(folder_contents(folder))}", flush=True)
+    print(f"In {folder}: {', '.join(files)}", flush=True)
     return verdict
 
 

@@ -74,6 +74,8 @@ def tune(cells: Sequence[Job], rates: Sequence[float], seeds: Sequence[int], run
       run: runs jobs, none of them twice.
     """
     settings = tuple(dict.fromkeys(map(setting_of, cells)))
+    # New rates are as far from the ends as those given are from each other.
+    ratio = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1)) if len(rates) > 1 else math.sqrt(10)
     grids = dict.fromkeys(settings, tuple(rates))
     steps = dict.fromkeys([(key, end) for key in settings for end in (0, -1)], 0)
     while True:
@@ -90,7 +92,7 @@ def tune(cells: Sequence[Job], rates: Sequence[float], seeds: Sequence[int], run
         for key, grid in grids.items():
             for end in (0, -1):
                 if any(c.best == grid[end] for c in curves[key]) and steps[key, end] < MOST_STEPS:
-                    grids[key] = _grow(grids[key], end)
+                    grids[key] = _grow(grids[key], end, ratio)
                     steps[key, end] += 1
                     grown = True
         if not grown:
@@ -103,9 +105,8 @@ def tune(cells: Sequence[Job], rates: Sequence[float], seeds: Sequence[int], run
     return Tuned(tuple(runs), tuple(chosen), tuple(_notes(rates, seeds, grids, curves)))
 
 
-def _grow(grid: tuple[float, ...], end: int) -> tuple[float, ...]:
-    """The grid with one rate more, as far from its end as its rates are from each other."""
-    ratio = (grid[-1] / grid[0]) ** (1 / (len(grid) - 1)) if len(grid) > 1 else math.sqrt(10)
+def _grow(grid: tuple[float, ...], end: int, ratio: float) -> tuple[float, ...]:
+    """The grid with one rate more at an end."""
     return (_rounded(grid[0] / ratio), *grid) if end == 0 else (*grid, _rounded(grid[-1] * ratio))
 
 

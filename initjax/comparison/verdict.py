@@ -201,6 +201,8 @@ class _Judge:
             failed_a, failed_b = np.isinf(accuracy_a), np.isinf(accuracy_b)
             only_a, only_b = int((failed_a & ~failed_b).sum()), int((failed_b & ~failed_a).sum())
             p = statistics.mcnemar_p(only_a, only_b)
+            if self.anytime:
+                p = min(1.0, 1 / statistics.failure_e_value(only_a, only_b))
             extra["failures"] = FailureDifference(
                 only_a, only_b, int((failed_a & failed_b).sum()), p, p
             )

@@ -147,6 +147,23 @@ def test_mcnemar_is_a_binomial_test(b, c):
     assert statistics.mcnemar_p(b, c) == pytest.approx(expected)
 
 
+def test_anytime_p_is_of_the_largest_evidence_on_the_way():
+    assert statistics.anytime_p(D) == pytest.approx(1 / 56.877, rel=1e-4)
+    assert statistics.anytime_p([*D, -2.0]) == statistics.anytime_p(D)  # what was seen stays seen
+    assert statistics.anytime_p(D[:1]) == 1 and statistics.anytime_p(np.zeros(9)) == 1
+
+
+def test_failure_evidence():
+    """Of 2^n outcomes of n fair coins the evidence means 1, and it grows with one-sidedness."""
+    for n in (1, 5, 12):
+        mean = (
+            sum(math.comb(n, k) * statistics.failure_e_value(k, n - k) for k in range(n + 1)) / 2**n
+        )
+        assert mean == pytest.approx(1)
+    assert statistics.failure_e_value(0, 8) == pytest.approx(2**8 / 9)
+    assert statistics.failure_e_value(0, 0) == 1
+
+
 def test_sequence_radius():
     found = [statistics.sequence_radius(n) for n in (5, 8, 10, 20, 50, 100)]
     assert found == pytest.approx([3.780, 1.503, 1.224, 0.766, 0.470, 0.335], abs=6e-4)

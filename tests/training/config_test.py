@@ -19,6 +19,7 @@ from initjax.training import Config, config as configs
 @pytest.fixture(scope="module")
 def parse():
     """The Config of a command line, by the launcher's own flags."""
+    before = set(flags.FLAGS)
     launch.define_flags()
 
     def parse(command):
@@ -28,8 +29,8 @@ def parse():
         return launch.config_from_flags()
 
     yield parse
-    for field in dataclasses.fields(Config):
-        delattr(flags.FLAGS, field.name)
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
 
 
 def test_every_field_is_a_flag_with_the_same_default(parse):
