@@ -220,12 +220,15 @@ class _Book:
         if self.folder is None:
             return
         for place in sorted((self.folder / "checkpoints").glob("*")):
+            if not (place / "jobs.json").exists():  # killed while it was made or removed
+                shutil.rmtree(place)
+                continue
             try:
                 saved = json.loads((place / "jobs.json").read_text())
                 keys = [Run.from_json(json.dumps(row)).key for row in saved["jobs"]]
                 chunk = _Chunk(tuple(wanted[key] for key in keys), saved["size"])
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # not begun, or of jobs that nobody wants now
+                continue  # of jobs that nobody wants now
             if all(job.key in self.rows for job in chunk.jobs):
                 shutil.rmtree(place)  # killed between its rows and this line
             else:
