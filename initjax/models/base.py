@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from initjax.initializers.catalog import get
+from initjax.models.convolution import convolve
 from initjax.support.errors import UserError
 from initjax.theory.activations import get_activation
 
@@ -54,6 +55,7 @@ class ImageClassifier(nn.Module):
             kernel_init=get(self.kernel_init),
             bias_init=get(self.bias_init),
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             **kwargs,
         )
 
