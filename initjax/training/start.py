@@ -10,6 +10,7 @@ from initjax.models.catalog import create_model
 from initjax.refine import methods
 from initjax.refine.network import Network
 from initjax.refine.reports import Report
+from initjax.support.compiling import OF_SAMPLERS, compile_program
 from initjax.support.errors import UserError
 from initjax.support.naming import Call
 from initjax.training.config import Config
@@ -60,7 +61,9 @@ def create_state(model, optimizer, image_shape, key, variables=None) -> TrainSta
             opt_state=optimizer.init(params),
         )
 
-    return jax.device_get(jax.jit(create)(variables))
+    options = OF_SAMPLERS if jax.default_backend() == "cpu" else {}
+    program = compile_program(jax.jit(create).lower(variables), options)
+    return jax.device_get(program(variables))
 
 
 class Refinement:
