@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own l
 
 from absl import app, flags, logging
 
-from initjax.support import command
+from initjax.support import command, compiling
 from initjax.support.errors import UserError
 from initjax.training import Config
 
@@ -59,8 +59,11 @@ def main(argv) -> None:
     logging.get_absl_logger().addFilter(_is_for_the_user)
     config = config_from_flags()
     from initjax import training  # after the flags: a wrong one is told at once
+    from initjax.training.start import model_of
 
-    training.use_cpu_cores(config.batch_size)
+    training.keep_memory()
+    compiling.remember_programs()
+    training.use_cpu_cores(config.batch_size, model_of(config, num_classes=1))
     training.train_and_evaluate(config)
 
 
