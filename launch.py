@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own l
 from absl import app, flags, logging
 
 from initjax.comparison import grid, study
-from initjax.support import command
+from initjax.support import command, compiling
 from initjax.support.errors import UserError
 from initjax.training import Config
 from initjax.training.replicas import METHODS
@@ -98,10 +98,13 @@ def main(argv) -> None:
     logging.get_absl_logger().addFilter(_is_for_the_user)
     runs, is_comparison = grid_from_flags()
     from initjax import training  # after the flags: a wrong one is told at once
+    from initjax.training.start import model_of
 
+    training.keep_memory()
+    compiling.remember_programs()
     if not is_comparison:
         config = runs.cells[0].config
-        training.use_cpu_cores(config.batch_size)
+        training.use_cpu_cores(config.batch_size, model_of(config, num_classes=1))
         training.train_and_evaluate(config)
         return
     training.use_cpu_cores()  # each run has one

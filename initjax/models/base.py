@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from initjax.initializers.catalog import get
+from initjax.models.convolution import convolve
 from initjax.support.errors import UserError
 from initjax.support.naming import Call, Registry
 from initjax.theory.activations import get_activation
@@ -92,6 +93,7 @@ class ImageClassifier(nn.Module):
             kernel_init=self.kernel_init,
             bias_init=self.bias_init,
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             **kwargs,
         )
 

@@ -27,6 +27,7 @@ from initjax.signal.layers import Signal
 from initjax.signal.measure import measure
 from initjax.support import command as commands
 from initjax.support.arguments import count
+from initjax.support.compiling import remember_programs
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
 from initjax.support.naming import split_names
@@ -170,7 +171,9 @@ def draw(shapes, kernel_init, bias_init, key):
 def main() -> None:
     """The command, with a line in place of a traceback where its user is wrong."""
     with commands.answers():
-        run(parse())
+        flags = parse()
+        remember_programs()
+        run(flags)
 
 
 if __name__ == "__main__":

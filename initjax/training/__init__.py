@@ -5,6 +5,7 @@ from initjax.training.config import (
 )
 from initjax.training.devices import (
     Devices as Devices,
+    keep_memory as keep_memory,
     use_cpu_cores as use_cpu_cores,
 )
 from initjax.training.inference import (

@@ -12,6 +12,7 @@ from initjax.models.catalog import create_model
 from initjax.refine import methods
 from initjax.refine.network import Network
 from initjax.refine.reports import Report
+from initjax.support.compiling import OF_SAMPLERS, compile_program
 from initjax.support.errors import UserError
 from initjax.support.naming import Call
 from initjax.training.config import Config
@@ -42,7 +43,9 @@ def on_axis(model, axis_name: str | None):
 
 def drawn_by(model, image_shape):
     """The compiled `model.init`: key -> variables. One program serves all seeds."""
-    return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
+    program = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
+    options = OF_SAMPLERS if jax.default_backend() == "cpu" else {}
+    return compile_program(program.lower(jax.random.key(0)), options)
 
 
 def state_of(optimizer, variables) -> TrainState:
