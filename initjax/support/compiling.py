@@ -63,7 +63,8 @@ def remember_programs() -> None:
     The environment decides: JAX_COMPILATION_CACHE_DIR says where else, and
     JAX_ENABLE_COMPILATION_CACHE=false that nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    values = jax.config.values
+    if values["jax_compilation_cache_dir"] or not values["jax_enable_compilation_cache"]:
         return
     folder = cache_folder() / "compiled"
     try:

@@ -169,7 +169,7 @@ def test_rows_of_a_killed_comparison_are_counted(tmp_path):
 @pytest.mark.slow
 def test_a_job_knows_the_key_of_its_row():
     """What is planned as done is what the population skips."""
-    grid = create_grid(SMALL | {"init": "nspl(alpha=1.50),zeros", "refine": ""}, (0,))
+    grid = create_grid(SMALL | {"init": "nspl(alpha=0.50),zeros", "refine": ""}, (0,))
     runs = run_jobs(grid.jobs())
     assert [run.key for run in runs] == [job.key for job in grid.jobs()]
     assert all(isinstance(run, Run) for run in runs)
