@@ -397,8 +397,9 @@ def _meaning(verdict: Verdict) -> list[str]:
         if verdict.anytime:
             test, interval = "the t e-process (p = 1 / e-value)", "95 % confidence sequence"
             items.append(
-                "Seeds were added after looks at the verdict, until each pair was decided. All p"
-                " and intervals of differences hold at every look."
+                "Seeds were added after looks at the verdict, until each pair was decided or"
+                " there were as many as allowed. All p and intervals of differences hold at every"
+                " look."
             )
         items += [
             f"Better or worse: p < {verdict.alpha:g} by {test},"

@@ -402,10 +402,11 @@ def start_of(config: Mapping[str, Any]) -> str:
 
 def setting_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run shares with those it is compared with, from its settings."""
+    unused = "epochs" if config.get("steps") else "steps"
     return {
         name: value
         for name, value in config.items()
-        if name not in (*_NO_SETTING, *_STARTS) and value not in ("", None)
+        if name not in (*_NO_SETTING, *_STARTS, unused) and value not in ("", None)
     }
 
 

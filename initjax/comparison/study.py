@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import pathlib
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -127,10 +126,7 @@ def run_in_folder(study: Study, workdir: str = "", method: str = "auto") -> Verd
     new = len({run.key for run in runs} - before.keys())
     seconds = grids.show_seconds(time.perf_counter() - began)
     print(f"{count(new, 'run')} done in {seconds}.\n\n{table(verdict)}", flush=True)
-    about = {
-        "command": shlex.join(["python", *sys.argv]),
-        "runs": f"{len(runs)}, {new} of them now",
-    }
+    about = {"runs": f"{len(runs)}, of which {new} in this call, in {seconds}"}
     files = [*report.save(verdict, runs, folder, about), "rows.jsonl"]
     if others := grids.read_done(folder).keys() - {run.key for run in runs}:
         print(

@@ -159,7 +159,10 @@ def margin_note(pairs: Sequence[Pair], verdict: Verdict) -> list[str]:
 
 def title_of(setting: Setting, contest: Contest) -> str:
     """Such as "model=lenet, all at rate 0.1"."""
-    return ", ".join(filter(None, (setting.name, contest.title)))
+    same = ""
+    if contest.own_rates and contest.learning_rate is not None:
+        same = f"which is {contest.learning_rate:g} for all"
+    return ", ".join(filter(None, (setting.name, contest.title, same)))
 
 
 def _rate_lines(setting: Setting) -> list[str]:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 
@@ -32,7 +33,7 @@ def describe_environment() -> dict[str, str | bool | None]:
         "initjax": __version__,
         **dict(zip(("commit", "dirty"), _commit(), strict=True)),
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", *_program(), *sys.argv[1:]]),
+        "command": shlex.join(["python", *_program(), *sys.argv[1:]]),
     }
 
 
