@@ -21,6 +21,7 @@ def rows(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # eight processes, each of which compiles
 def test_killed_again_and_again_it_ends_with_the_same_rows(tmp_path):
     flags = (*SMALL, "--init=nspl,he_normal", "--seeds=3")
     whole = launch(*flags, f"--workdir={tmp_path / 'whole'}")
