@@ -287,7 +287,7 @@ class Mine(SymmetricTabulated):
 '''
 
 
-def test_a_new_law_is_one_file(tmp_path, monkeypatch):
+def test_one_decorator_adds_a_throw_away_law(tmp_path, monkeypatch):
     for registry in (DISTRIBUTIONS, LAWS):
         monkeypatch.setattr(registry, "_table", dict(registry._table))
     (tmp_path / "mine_law.py").write_text(MINE)

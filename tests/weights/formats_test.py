@@ -43,7 +43,7 @@ def write(file):
     return file
 
 
-def test_a_format_costs_one_file(tmp_path, raw):
+def test_one_decorator_adds_a_throw_away_format(tmp_path, raw):
     # By more bytes than PyTorch's old files, which begin with the first of them.
     checkpoint = weights.read(write(tmp_path / "first.of_any_name"))
     assert checkpoint.format == "raw"
