@@ -12,7 +12,6 @@ steps if it takes that; dropout draws from the stream "dropout".
 
 import dataclasses
 import inspect
-import warnings
 from typing import Any
 
 import flax.linen as nn
@@ -47,8 +46,7 @@ def create_model(name: str | Call, **fields: Any) -> nn.Module:
     Your own is a class of Flax Linen modules, or a function that makes one, with
     - the fields (or arguments) num_classes and, where it is given, kernel_init; of the others those
       that it has: initializers and the activation come as values, and it is for the module to use
-      them. A UserWarning tells of one that was given, is not the default, and that it does not
-      have;
+      them. One that is given, is not the default, and that it does not have is an error;
     - `__call__(x, train=False)`, or `__call__(x)` where training makes no difference. Batch
       normalization wants `use_running_average=not train` and `axis_name=self.axis_name`.
 
@@ -87,7 +85,10 @@ def _taken(name, fields) -> dict[str, Any]:
                 "Give it one, and that to its layers."
             )
         elif field != "axis_name" and given != default:
-            warnings.warn(f"{name} has no field {field}: {given!r} is not used.", stacklevel=3)
+            raise UserError(
+                f"{name} has no field {field}, so that {given!r} would change nothing.\n"
+                "Give it one, or leave this at its default."
+            )
     return taken
 
 
