@@ -10,6 +10,8 @@ import PIL.Image
 import pytest
 from helpers import TIMEOUT, finish, launch, read_rows, start, without_times
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = {
     "step", "epoch", "train_loss", "train_accuracy",
     "eval_loss", "eval_accuracy", "images_per_second", "seconds",
@@ -147,7 +149,7 @@ def wrong(tmp_path):
         "init": (("--init=foo",), None, ("'foo'", "he_normal", "nspl")),
         "code": (("--init=__import__('os')",), None, ("__import__",)),
         "model": (("--model=foo",), None, ("'foo'", "resnet32")),
-        "number": (("--epochs=x",), None, ("epochs", "'x'")),
+        "number": (("--epochs=x",), None, ("--epochs=x",)),
         "choice": (("--optimizer=foo",), None, ("'foo'", "sgd, adam, adamw")),
         "flag": (("--learningrate=1",), None, ("learningrate",)),
         "argument": (("nspl",), None, ("'nspl'", "--name=value")),

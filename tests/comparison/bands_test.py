@@ -5,6 +5,7 @@ import pytest
 from initjax.comparison.bands import plot_bands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 4])
 def test_bands_are_a_png_that_shows_the_values(tmp_path, number):
     x = np.arange(5)

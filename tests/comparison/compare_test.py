@@ -11,6 +11,8 @@ from initjax.comparison import compare, read
 from initjax.comparison.progress import Quiet
 from initjax.support.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 DATA = draw_dataset()
 SMALL = {"steps": 4, "batch_size": 16, "augment": "none"}
 
@@ -36,7 +38,6 @@ class Heard(Quiet):
         self.runs.append(run)
 
 
-@pytest.mark.slow
 def test_callables_and_arrays(tmp_path, capsys):
     arrays = (DATA.train_images, DATA.train_labels, DATA.test_images, DATA.test_labels)
     starts = {"he": "he_normal", "tiny": nn.initializers.normal(1e-3)}
@@ -62,7 +63,6 @@ def test_callables_and_arrays(tmp_path, capsys):
     assert len(heard.runs) == 9 - 4 and set(found.rows) < set(again.rows)
 
 
-@pytest.mark.slow
 def test_modules_that_compute_other_things_share_no_program():
     def make(start):
         return Net(nn.initializers.he_normal(), width=start)
@@ -73,7 +73,6 @@ def test_modules_that_compute_other_things_share_no_program():
     assert all(not run.failure or "above" in run.failure for run in found.rows)
 
 
-@pytest.mark.slow
 def test_models_by_name_at_several_rates():
     found = compare(
         "mlp(width=8)", DATA, ["he_normal", "zeros"], 2, learning_rate=[0.1, 0.01], **SMALL

@@ -20,6 +20,7 @@ from initjax.training import Config
 SMALL = {"model": "mlp(width=8)", "steps": "2", "batch_size": "16"}
 
 
+@pytest.mark.slow
 def test_the_product_of_all_that_varies():
     grid = create_grid(
         {

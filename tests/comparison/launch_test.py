@@ -12,6 +12,8 @@ from helpers import ROOT, TIMEOUT, finish, launch, start
 
 from initjax.comparison import read
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--model=mlp(width=8)", "--epochs=2", "--batch_size=64", "--augment=none")
 
 
@@ -20,7 +22,6 @@ def rows(folder):
     return {run.key: dataclasses.replace(run, seconds=None) for run in read(folder)}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)  # eight processes, each of which compiles
 def test_killed_again_and_again_it_ends_with_the_same_rows(tmp_path):
     flags = (*SMALL, "--init=nspl,he_normal", "--seeds=3")
@@ -118,7 +119,6 @@ def launch_in(folder, *flags):
     return finish(subprocess.Popen(command, cwd=folder, env=environment, **streams))
 
 
-@pytest.mark.slow
 def test_the_users_own(tmp_path):
     run = launch_in(
         tmp_path,
@@ -141,7 +141,6 @@ def test_the_users_own(tmp_path):
     assert setting["values"]["model"] == "my_package.nets:MyNet"
 
 
-@pytest.mark.slow
 def test_tuned(tmp_path):
     flags = (*SMALL[:-1], "--augment=none", "--steps=5", "--init=nspl,zeros", "--seeds=2")
     flags = [flag for flag in flags if not flag.startswith("--epochs")]

@@ -28,6 +28,8 @@ from initjax.support.errors import Interrupted, UserError
 from initjax.training import Config, Devices
 from initjax.training.replicas import Replicas
 
+pytestmark = pytest.mark.slow
+
 SMALL = Config(
     model="mlp(width=16)",
     init="he_normal",
@@ -341,7 +343,6 @@ def long_jobs():
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["devices", "vmap"])
 def test_killed_at_any_moment_it_ends_with_the_same_rows(tmp_path, method):
     script = _SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT))

@@ -70,6 +70,7 @@ def test_many_pairs_are_told_with_the_leader_only():
     assert text.count("Cannot tell") == 5
 
 
+@pytest.mark.slow
 def test_names_from_data_do_nothing():
     runs = _runs(starts=_NASTY, seeds=3, setting={"<i>": "\x1b]0;x\x07"}, moves="<b>x</b>")
     verdict = judge(runs)
@@ -82,6 +83,7 @@ def test_names_from_data_do_nothing():
     assert "python -m &lt;x&gt; &amp; y" in page
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_alone():
     runs = _runs(seeds=8, failed=[("c", 2)], test_images=10_000, moves="order, augmentation")
     page = _page(runs)
@@ -101,6 +103,7 @@ def test_the_page_is_whole_and_alone():
         assert page.count(f"<{tag}") == page.count(f"</{tag}>")
 
 
+@pytest.mark.slow
 def test_one_seed_is_never_better():
     runs = _runs(seeds=1)
     verdict = judge(runs)
@@ -108,6 +111,7 @@ def test_one_seed_is_never_better():
     assert "better" not in text.lower()
 
 
+@pytest.mark.slow
 def test_two_seeds_have_no_verdict():
     page = _page(_runs(seeds=2))
     assert "no verdict from 2 seeds" in page and "better" not in page.lower()
@@ -119,6 +123,7 @@ def test_rows_without_curves_have_a_page():
     assert "Comparison of 1 start: a" in _page(runs[:3])
 
 
+@pytest.mark.slow
 def test_a_start_that_always_fails_has_a_page():
     runs = _runs(failed=[("a", seed) for seed in range(6)])
     assert "6 of 6" in _page(runs)
@@ -126,6 +131,7 @@ def test_a_start_that_always_fails_has_a_page():
     assert "2 of 2" in _page(everything)
 
 
+@pytest.mark.slow
 def test_rates_and_settings_have_their_parts():
     runs = []
     for model in ("m", "n"):
@@ -149,6 +155,7 @@ def test_rates_and_settings_have_their_parts():
     assert "best rate 0.1" in text and "setting by setting" in text
 
 
+@pytest.mark.slow
 def test_comparison_json_is_strict_and_versioned(tmp_path):
     runs = _runs(seeds=6, failed=[("a", 0)])
     files = save(judge(runs), runs, tmp_path, {"training command": "python launch.py"})
@@ -166,6 +173,7 @@ def test_comparison_json_is_strict_and_versioned(tmp_path):
     assert {"difference", "p_adjusted", "verdict", "sentence", "failures"} <= pair.keys()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(run.to_json() + "\n" for run in _runs()))
@@ -178,6 +186,7 @@ def test_the_command(tmp_path, capsys):
         __main__.run(__main__.parse([str(rows), f"--out={rows}"]))
 
 
+@pytest.mark.slow
 def test_the_command_answers_mistakes_with_a_line(tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("start,seed,accuracy\n\x1b[31m,1,x\n")

@@ -77,6 +77,7 @@ _runs = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(_runs)
 def test_a_run_survives_its_json(run):

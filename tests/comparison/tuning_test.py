@@ -173,6 +173,7 @@ def test_a_start_that_always_fails_is_decided_by_its_failures():
     assert any("decided by failures: nspl fails more" in note for note in verdict.notes)
 
 
+@pytest.mark.slow
 def test_equal_starts_are_seldom_called_better_though_all_is_looked_at():
     """At most 5 % where a t test after each seed would find 25 %."""
     wrong = 0

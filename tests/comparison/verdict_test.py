@@ -105,6 +105,7 @@ def test_cannot_tell_says_how_many_seeds_would():
     assert wide.seeds_needed is None and "more than 10,000 seeds would" in wide.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("starts", [2, 3])
 def test_equal_starts_are_rarely_called_better(starts):
     rng = np.random.default_rng(starts)
@@ -119,6 +120,7 @@ def test_equal_starts_are_rarely_called_better(starts):
     assert claims <= 16
 
 
+@pytest.mark.slow
 def test_printed_intervals_cover():
     rng = np.random.default_rng(0)
     covered = []
@@ -137,6 +139,7 @@ _tables = st.integers(3, 8).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(_tables, st.randoms())
 def test_order_of_rows_and_numbers_of_seeds_change_nothing(table, random):

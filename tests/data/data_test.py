@@ -371,6 +371,7 @@ def test_draw_augmentation_covers_its_range():
     assert abs(np.corrcoef(offsets[:, 0], flips)[0, 1]) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [0, 1, 3])
 def test_augment_equals_a_loop(pad):
     images = np.random.default_rng(2).integers(1, 256, (40, 6, 5, 3), dtype=np.uint8)

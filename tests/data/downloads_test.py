@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 from initjax import data
 from initjax.data import downloads
 from initjax.data.downloads import DATASETS
+from initjax.support import fetch
 from initjax.support.errors import UserError
-from initjax.support.fetch import _read
 
 SIZES = {"train": 20, "test": 10, "extra": 5}
 
@@ -275,13 +275,13 @@ def test_server_that_sends_too_much_is_left(server, tmp_path, monkeypatch):
     published = Published(server, "mnist")
     server.files["/train-images-idx3-ubyte.gz"] = bytes(8 << 20)
     blocks = []
-    read = _read
+    read = fetch._read
 
     def count(*args):
         blocks.append(read(*args))
         return blocks[-1]
 
-    monkeypatch.setattr(downloads, "_read", count)
+    monkeypatch.setattr(fetch, "_read", count)
     with pytest.raises(UserError, match="not the file that was expected"):
         downloads.prepare("mnist", tmp_path, published.sources, published.checksums)
     assert sum(map(len, blocks)) <= 2 << 20
@@ -311,7 +311,7 @@ def test_offline_is_told_at_once(tmp_path):
 
 @pytest.mark.parametrize("where", ["name resolution", "server"])
 def test_no_answer_is_not_waited_for(where, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "_CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(fetch, "_CONNECT_SECONDS", 0.2)
     answer = threading.Event()
     if where == "server":
         # Listens, and so connects, but never answers.
@@ -345,7 +345,7 @@ def test_interrupt_leaves_no_set(moment, server, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     if moment == "download":
-        monkeypatch.setattr(downloads, "_read", interrupt)
+        monkeypatch.setattr(fetch, "_read", interrupt)
     else:
         monkeypatch.setattr(downloads.PIL.Image, "fromarray", interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -61,12 +61,14 @@ LAWS = {
 laws = pytest.mark.parametrize("law", LAWS, ids=str)
 
 
+@pytest.mark.slow
 @laws
 def test_sample_follows_the_law(law):
     samples = np.asarray(law.sample(jax.random.key(1), (SAMPLES,)), np.float64)
     assert scipy.stats.kstest(samples, LAWS[law]).pvalue > P_VALUE
 
 
+@pytest.mark.slow
 @laws
 def test_sample_moments(law):
     samples = np.asarray(law.sample(jax.random.key(2), (SAMPLES,)), np.float64)
@@ -76,6 +78,7 @@ def test_sample_moments(law):
     assert abs(samples.var() / law.std**2 - 1) < 5 * relative
 
 
+@pytest.mark.slow
 @laws
 def test_cdf_against_scipy_and_icdf_inverts_it(law):
     with jax.enable_x64(True):
@@ -86,6 +89,7 @@ def test_cdf_against_scipy_and_icdf_inverts_it(law):
         np.testing.assert_allclose(law.cdf(x), p, atol=1e-12)
 
 
+@pytest.mark.slow
 @laws
 def test_icdf_in_float32(law):
     p = np.linspace(0.01, 0.99, 98, dtype=np.float32)
@@ -95,6 +99,7 @@ def test_icdf_in_float32(law):
     np.testing.assert_allclose(law.icdf(jnp.asarray(p)), exact, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 @laws
 def test_log_prob_is_the_slope_of_the_cdf(law):
     with jax.enable_x64(True):
@@ -104,6 +109,7 @@ def test_log_prob_is_the_slope_of_the_cdf(law):
         np.testing.assert_allclose(np.exp(law.log_prob(x)) * slope, 1.0, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", [Uniform(), TruncatedNormal(-1, 2), SymmetricPowerLaw(1.5, 10)])
 def test_outside_the_support(law):
     assert law.log_prob(7.0) == -jnp.inf
@@ -207,6 +213,7 @@ def test_truncated_normal_moments(bounds):
     assert law.kurtosis == pytest.approx(fourth / law.std**4, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [(-2000, 2000), (-1, 2000), (-2000, 1)])
 def test_truncated_normal_with_a_bound_that_float32_cannot_tell_from_infinity(bounds):
     """One in 8 million draws of erf rounds to +-1: it was the bound itself."""
@@ -217,6 +224,7 @@ def test_truncated_normal_with_a_bound_that_float32_cannot_tell_from_infinity(bo
     assert max(-5.43, 1.001 * lower) < w.min() and w.max() < min(5.43, 1.001 * upper)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [(-2000, 2000), (-2, 2), (-5, 3)])
 def test_truncated_normal_is_that_of_jax(bounds):
     key, shape = jax.random.key(0), (1000, 1000)
@@ -224,6 +232,7 @@ def test_truncated_normal_is_that_of_jax(bounds):
     np.testing.assert_array_equal(TruncatedNormal(*bounds).sample(key, shape), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [(4, 5), (6, 7), (-7, -5.5), (5, 2000)])
 def test_truncated_normal_in_one_far_tail(bounds):
     """Where erf has few values left in float32, or none."""
@@ -257,6 +266,7 @@ def test_float64_draws_are_finer_than_float32(law):
         assert scipy.stats.kstest(samples, LAWS.get(law, Normal().cdf)).pvalue > P_VALUE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", [Normal(), TruncatedNormal(), Uniform(), SymmetricPowerLaw()])
 def test_complex_samples(law):
     w = np.asarray(law.sample(jax.random.key(4), (SAMPLES,), jnp.complex64))

@@ -155,6 +155,7 @@ def test_numpy(name, arguments):
         np.testing.assert_allclose(law.below(NUMPY, x, *law.shapes), reference.cdf(x), rtol, atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), SIZED)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_jax(name, arguments, dtype):
@@ -175,6 +176,7 @@ def test_jax(name, arguments, dtype):
     np.testing.assert_allclose(np.asarray(lower)[far], tail[far], 10 * rtol, 1e-37)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [(name, arguments) for name in OTHERS for arguments in DISTRIBUTIONS[name].examples],
@@ -236,6 +238,7 @@ def test_large_degrees_of_freedom_in_float32():
     assert float(StudentT(1e6).log_prob(jnp.float32(1.5))) == pytest.approx(exact, abs=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), SIZED)
 def test_at_the_ends(name, arguments):
     law = DISTRIBUTIONS[name](*arguments)

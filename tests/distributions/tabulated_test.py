@@ -69,12 +69,14 @@ LAWS = {
 laws = pytest.mark.parametrize("law", LAWS, ids=str)
 
 
+@pytest.mark.slow
 @laws
 def test_sample_follows_the_law(law):
     samples = np.asarray(law.sample(jax.random.key(1), (SAMPLES,)), np.float64)
     assert scipy.stats.kstest(samples, LAWS[law]).pvalue > P_VALUE
 
 
+@pytest.mark.slow
 @laws
 def test_cdf(law):
     with jax.enable_x64(True):
@@ -100,6 +102,7 @@ def test_far_tail():
             assert x == pytest.approx(scipy.stats.t(df).ppf(p), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "law",
     [

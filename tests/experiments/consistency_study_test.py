@@ -8,6 +8,8 @@ import sys
 import pytest
 from helpers import ROOT, draw_dataset
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "experiments" / "consistency"
 
 

@@ -54,6 +54,7 @@ def test_committed_results_give_the_table(script, file):
     assert f"| {' | '.join(cells[1:10])} |\n" in (SCRIPT.parent / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_says_what_is_missing(script):
     with pytest.raises(UserError, match=r"pip install -e '\.\[pretrained\]'"):
         script.packaged_file("no_such_package", "x.pth")

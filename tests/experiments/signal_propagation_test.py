@@ -8,6 +8,8 @@ import PIL.Image
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "experiments" / "signal_propagation"
 
 

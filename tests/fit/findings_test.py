@@ -190,6 +190,7 @@ def check(file, counts, laws=LAWS) -> None:
 DRAWN = set()
 
 
+@pytest.mark.slow
 def test_mutations(tmp_path):
     """200 of a real file: of every kind, with every value, and cut anywhere."""
     counts, files = collections.Counter(), 0

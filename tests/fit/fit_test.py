@@ -65,6 +65,7 @@ def layer(found, name):
     return next(item for item in found.layers if item.path.startswith(name))
 
 
+@pytest.mark.slow
 def test_finds_the_laws(found):
     assert [item.path.split("/")[0] for item in found.layers] == [
         "first", "second", "third", "head",
@@ -115,6 +116,7 @@ def test_scales_of_positions(found):
     assert layer(found, "third").positions == ()
 
 
+@pytest.mark.slow
 def test_report_in_a_browser_needs_nothing_else(folder, found):
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 6
@@ -176,6 +178,7 @@ def test_fitted_scale(folder):
     assert init.scale == pytest.approx(128 * 2 * 0.01, rel=0.1)
 
 
+@pytest.mark.slow
 def test_every_law_draws(folder, found):
     """Of finite variance; the others say so."""
     for name in LAWS:
@@ -188,6 +191,7 @@ def test_every_law_draws(folder, found):
         assert np.isfinite(drawn).all()
 
 
+@pytest.mark.slow
 def test_rules_apply_a_fit_to_another_network(folder):
     shapes = {
         f"Conv_{i}": {"kernel": jax.ShapeDtypeStruct((3, 3, 8, 8), jnp.float32)} for i in range(2)
@@ -261,6 +265,7 @@ def test_says_why_there_are_no_kernels(tmp_path):
     assert message.endswith(f"\nNot read: {shown}; ...")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [r"$\bad$/kernel", "$x^{$/kernel", "\x1b[2J\n$/kernel"])
 def test_names_mean_nothing_to_pictures_and_terminals(tmp_path, capsys, name):
     """Neither mathtext, nor an escape sequence, nor a line of its own."""
@@ -282,6 +287,7 @@ def test_layers_chosen_by_the_user(folder, capsys):
     assert "skipped head/bias: 0 weights that are not 0" in out
 
 
+@pytest.mark.slow
 def test_command_as_a_user_runs_it(folder):
     """In a process of its own: a table, an answer; Ctrl-C stops it without a traceback."""
     command = [sys.executable, "-m", "initjax.fit", str(folder.parent / "weights.npz")]

@@ -98,6 +98,7 @@ def test_density_and_distribution_function_agree(name):
     np.testing.assert_allclose(np.cumsum(density * np.diff(x)), np.cumsum(mass), atol=1e-4)
 
 
+@pytest.mark.slow
 @names
 def test_a_fit_is_a_distribution(name):
     draw, _ = SAMPLES[name]
@@ -147,6 +148,7 @@ def test_one_decade_where_powerlaw_is_wrong(alpha):
     assert error == pytest.approx(1 / (length * math.sqrt(100_000 * information)), rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "parameter", "truth", "draw"),
     [

@@ -36,6 +36,7 @@ def every_xmin(values):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -65,6 +66,7 @@ def test_histogram_and_array_agree():
     assert 0.95 < binned.xmin < 4 and binned.xmax == np.float32(values.max())
 
 
+@pytest.mark.slow
 def test_p_of_power_laws_is_not_small_and_of_normal_tails_is():
     law = [
         fit_tail(histogram(sample(seed, 20_000)), bootstraps=40, seed=seed).p for seed in range(12)

@@ -92,6 +92,7 @@ number = 3
 """
 
 
+@pytest.mark.slow
 def test_one_decorator_adds_a_throw_away_initializer(own_module):
     own_module("own_initializers", OWN)
     names = initjax.names()
@@ -142,6 +143,7 @@ def test_an_own_name_that_is_no_initializer(own_module, text, message):
     assert "must be init(key, shape, dtype), or a function that returns one" in second
 
 
+@pytest.mark.slow
 def test_the_page_is_up_to_date():
     """If this fails: python docs/generate.py"""
     assert (DOCS / "initializers.md").read_text() == page()
@@ -165,6 +167,7 @@ def test_importing_the_module_leaves_the_function():
     assert done.stdout == "True\nTrue\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["initjax", "initjax.names"])
 def test_terminal_table(module):
     command = [sys.executable, "-m", module]

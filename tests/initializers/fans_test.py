@@ -77,6 +77,7 @@ def _connections(convolve, size):
     return float(by_position[tuple(middle)].mean()), float(reached)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel, strides", [(4, 2), (3, 2), (6, 3)])
 def test_transposed_convolution_counted(kernel, strides):
     layer = nn.ConvTranspose(5, (kernel,), (strides,), kernel_init=nn.initializers.ones)
@@ -86,6 +87,7 @@ def test_transposed_convolution_counted(kernel, strides):
     assert (met, reached) == pytest.approx(fans(shape, transposed=strides), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_grouped_convolution_counted(groups):
     layer = nn.Conv(8, (3,), feature_group_count=groups, kernel_init=nn.initializers.ones)

@@ -54,6 +54,7 @@ ATOL["scale_mixture"] = 1e-6  # sums in another order
 SHAPES = ((64, 96), (3, 3, 16, 32), (1, 1), (2, 0, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIC)
 @pytest.mark.parametrize("shape", SHAPES[:3])
 def test_classic_ones_are_bit_equal_to_jax(name, shape):
@@ -92,6 +93,7 @@ def test_every_name_is_a_value(name):
 
 @pytest.mark.parametrize("name", ALPHABET)
 class TestEveryInitializer:
+    @pytest.mark.slow
     def test_shape_and_dtype(self, name):
         init = initjax.get(name)
         for shape in ((5, 8), [5, 8], (3, 3, 4, 8)):
@@ -108,6 +110,7 @@ class TestEveryInitializer:
         assert init(KEY, (5, 8)).dtype == jnp.bfloat16
         assert init(KEY, (5, 8), jnp.float32).dtype == jnp.float32
 
+    @pytest.mark.slow
     def test_eager_and_jit_and_eval_shape_and_vmap(self, name):
         init = initjax.get(name)
         eager = init(KEY, (17, 33))
@@ -121,11 +124,13 @@ class TestEveryInitializer:
         one_by_one = jnp.stack([init(key, (17, 33)) for key in keys])
         np.testing.assert_allclose(mapped, one_by_one, rtol=2.4e-7, atol=ATOL.get(name, 0))
 
+    @pytest.mark.slow
     def test_legacy_key(self, name):
         init = initjax.get(name)
         legacy = jax.random.PRNGKey(7)
         np.testing.assert_array_equal(init(legacy, (5, 8)), init(KEY, (5, 8)))
 
+    @pytest.mark.slow
     def test_out_sharding(self, name):
         mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
         spec = jax.sharding.PartitionSpec("x", None)
@@ -144,6 +149,7 @@ class TestEveryInitializer:
         assert params["kernel"].shape == (6, 8)
         assert nnx.Linear(6, 8, kernel_init=init, rngs=nnx.Rngs(0)).kernel.shape == (6, 8)
 
+    @pytest.mark.slow
     def test_low_precision_is_unbiased(self, name):
         init = initjax.get(name)
         if name in DETERMINISTIC:
@@ -158,6 +164,7 @@ class TestEveryInitializer:
             assert low.std() == pytest.approx(full.std(), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
 @pytest.mark.parametrize("alpha, ratio", [(0.5, 10), (1.0, 100), (1.5, 30), (3.0, 10)])
 def test_nspl_variance(mode, alpha, ratio):
@@ -223,6 +230,7 @@ def test_bad_arguments(make, message):
         make()
 
 
+@pytest.mark.slow
 def test_low_precision_keeps_a_deep_network_alive():
     """Eight ReLU layers of width 2048 from bfloat16 weights; JAX's own end at 13 % of the sd."""
 
@@ -239,6 +247,7 @@ def test_low_precision_keeps_a_deep_network_alive():
     assert last_std(jax.nn.initializers.he_normal(), jnp.bfloat16) < 0.5 * full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha, ratio", [(0.5, 100.0), (1.0, 100.0), (2.0, 30.0)])
 def test_stratified_and_empirical_variance(alpha, ratio):
     def spread(**options):
@@ -261,6 +270,7 @@ def test_stratified_samples_have_one_value_in_each_stratum():
     assert (abs(position - (np.arange(w.size) + 0.5)) < 0.5 + 1e-3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "law",
     [

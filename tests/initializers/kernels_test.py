@@ -27,6 +27,7 @@ def test_relative_radius():
     assert relative_radius((1, 1)) == 0 and relative_radius(()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", ["kernel", "position"])
 def test_pli_variance(normalize):
     init = pli(0.5, 1.5, radial=1.0, depth=0.5, ratio=30.0, normalize=normalize)
@@ -43,6 +44,7 @@ def test_pli_variance(normalize):
         assert measured[2, 2] > 1.5 * measured[0, 0]
 
 
+@pytest.mark.slow
 def test_pli_exponents_by_position():
     """The maximum-likelihood exponent at each radius is what was asked for."""
     w = np.abs(draw(pli(0.8, 0.8, radial=1.2, power=2.0, ratio=20.0)))
@@ -55,6 +57,7 @@ def test_pli_exponents_by_position():
         assert abs(mean_log - logs.mean()) < 4 * error + 1e-3
 
 
+@pytest.mark.slow
 def test_pli_of_a_dense_layer_is_the_plain_law():
     w = draw(pli(1.5, ratio=30.0), (512, 256))
     plain = draw(nspl(1.5, 30.0), (512, 256), jax.random.key(1))
@@ -67,6 +70,7 @@ def test_pli_depth():
     assert pli(1.0, 2.0, depth=0.25)._law(1.0).alpha == 1.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spreads", [(0.0, 0.0), (0.5, 0.5), (1.0, 0.3)])
 def test_scale_mixture_variance_is_exact_in_expectation(spreads):
     init = scale_mixture(*spreads)

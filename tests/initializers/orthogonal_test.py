@@ -37,6 +37,7 @@ def convolve(x, kernel, groups=1, circular=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64), (64, 32), (32, 64), (3, 3, 16, 32), (3, 3, 2, 200)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_orthogonal(shape, dtype):
@@ -46,6 +47,7 @@ def test_orthogonal(shape, dtype):
     np.testing.assert_allclose(short, np.eye(len(short)), atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64), (64, 32), (32, 64), (3, 3, 16, 32)])
 def test_bit_equal_to_jax(shape):
     theirs = jax.nn.initializers
@@ -73,6 +75,7 @@ def test_scaled_orthogonal(shape, expected):
     np.testing.assert_allclose(scaled, expected * plain, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_delta_orthogonal_keeps_the_norm(size):
     x = jax.random.normal(KEY, (2, 8, 8, 16))
@@ -80,6 +83,7 @@ def test_delta_orthogonal_keeps_the_norm(size):
     assert jnp.linalg.norm(y) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_identity_hands_its_input_on(size, groups):
@@ -106,6 +110,7 @@ def test_zero_widens_by_hadamard():
     assert zero()(KEY, (4, 11)).shape == (4, 11)
 
 
+@pytest.mark.slow
 def test_sparse():
     w = np.asarray(sparse(15, stddev=0.5)(KEY, (200, 3000)), np.float64)
     np.testing.assert_array_equal((w != 0).sum(axis=0), 15)

@@ -9,6 +9,7 @@ from initjax.models.convnet import max_pool_2x2
 from initjax.support.errors import UserError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(8, 8), (7, 5)])
 def test_pooling_is_flax_max_pool(size):
     x = jax.random.normal(jax.random.key(0), (3, *size, 2))

@@ -10,6 +10,8 @@ from jax import lax
 from initjax.models import create_model
 from initjax.models.convolution import convolve
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 DENSE = [  # image, kernel, strides, padding
     ((2, 2), (3, 3), 1, "SAME"),  # digits, third stage of a ResNet

@@ -12,6 +12,8 @@ from initjax.models.resnet_cifar import relu_by_choice
 from initjax.support.errors import UserError
 from initjax.support.naming import parse
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

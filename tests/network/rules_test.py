@@ -120,6 +120,7 @@ def test_any_tree(name):
         np.testing.assert_array_equal(leaves[0], expected)
 
 
+@pytest.mark.slow
 def test_nnx_module():
     model = nnx.Sequential(
         nnx.Linear(8, 8, rngs=nnx.Rngs(0)),
@@ -154,6 +155,7 @@ def test_dtype_is_kept():
     assert new["count"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_sharding_is_kept(axis_type):
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type,) * 2)
@@ -182,6 +184,7 @@ def test_sharding_is_kept(axis_type):
         assert all(jax.typeof(new[name]) == jax.typeof(sharded[name]) for name in new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [jax.random.PRNGKey(5), jax.random.key(5, impl="rbg")])
 def test_eager_equals_jit(key):
     params = linen_params() | {"stack": jnp.ones((3, 8, 8))}
@@ -210,6 +213,7 @@ class Scanned(nn.Module):
         return layers(nn.Dense(64, name="layer"), x, None)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
 def test_stacked_layers(implementation):
     key = jax.random.key(2, impl=implementation)

@@ -9,6 +9,8 @@ from initjax import refine
 from initjax.models import create_model
 from initjax.support.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(7)
 
 

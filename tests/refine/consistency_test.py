@@ -14,6 +14,8 @@ from initjax.models import create_model
 from initjax.refine import Gaussian, MeanField, Network, Reference, Saved
 from initjax.support.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(7)
 
 

@@ -12,6 +12,8 @@ from initjax.refine.descent import cross_entropy
 from initjax.refine.metainit import signed_momentum
 from initjax.support.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(7)
 
 

@@ -9,6 +9,8 @@ from initjax.models import create_model
 from initjax.refine import Network
 from initjax.support.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(7)
 
 

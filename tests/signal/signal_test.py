@@ -24,6 +24,8 @@ from initjax.theory.fixed_points import correlation_map, predict_residual_varian
 from initjax.theory.gaussian import derivative_moments, expectation, product_moment, second_moment
 from initjax.theory.moments import moments, pair_moment
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from helpers import ROOT, TIMEOUT
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "launch.py": [str(ROOT / "launch.py")],
     "fit": ["-m", "initjax.fit"],

@@ -4,6 +4,8 @@ import pytest
 from initjax.support import compiling
 from initjax.support.compiling import compile_program
 
+pytestmark = pytest.mark.slow
+
 
 class Lowered:
     """A program of a jaxlib that knows two options."""

@@ -15,6 +15,8 @@ from initjax.training import Config, Trainer, devices, use_cpu_cores
 from initjax.training.optimizers import create_optimizer
 from initjax.training.start import create_state
 
+pytestmark = pytest.mark.slow
+
 LENET = Config(
     model="lenet", init="he_normal", batch_size=16, steps=20, augment="crop", learning_rate=0.02
 )

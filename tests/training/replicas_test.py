@@ -13,6 +13,8 @@ from initjax.support.errors import UserError
 from initjax.training import Config, Devices, replicas
 from initjax.training.replicas import Member, Replicas, at_once
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 SMALL = Config(
     model="mlp(width=16)",
@@ -101,7 +103,6 @@ def test_vectorized_replicas_are_the_runs_alone_within_rounding():
         assert one["totals"]["count"] == other["totals"]["count"] == STEPS * 16
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["lenet", "resnet20(depth=8)"])
 def test_so_are_those_of_other_models(model):
     """Not bit for bit where a mean over an axis of one device rounds, as in batch normalization."""

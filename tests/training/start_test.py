@@ -12,6 +12,8 @@ from initjax.models import create_model
 from initjax.support.errors import UserError
 from initjax.training import Config
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"model": "mlp(width=16)", "batch_size": 16, "steps": 10, "warmup_steps": 0}
 
 

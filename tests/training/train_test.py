@@ -18,6 +18,8 @@ from initjax.support.errors import UserError
 from initjax.training import Config, Devices, Quiet, train, train_and_evaluate
 from initjax.training.optimizers import create_optimizer
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"batch_size": 16, "steps": 8, "warmup_steps": 0, "augment": "crop"}
 
 

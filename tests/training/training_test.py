@@ -18,6 +18,8 @@ from initjax.training.objective import loss_and_metrics
 from initjax.training.step import TrainState, train_step
 from initjax.training.workdir import alone_in
 
+pytestmark = pytest.mark.slow
+
 SMALL = Config(
     model="mlp(width=16)", batch_size=16, steps=10, eval_every=0.75, warmup_steps=0, augment="crop"
 )

@@ -30,6 +30,8 @@ from weights.torch_files_test import ATTACKS
 from initjax.support.errors import UserError
 from initjax.weights import read, tensors
 
+pytestmark = pytest.mark.slow
+
 DATA = pathlib.Path(__file__).parent / "data"
 SECONDS = 10
 MEGABYTES = 64  # of files of some KiB
