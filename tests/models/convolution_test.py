@@ -33,8 +33,8 @@ PLAIN = [
 
 
 @pytest.mark.parametrize(("size", "kernel", "strides", "padding"), DENSE + PLAIN)
-@pytest.mark.parametrize("use_bias", [False, True])
-def test_it_is_the_convolution_of_flax(size, kernel, strides, padding, use_bias):
+def test_it_is_the_convolution_of_flax(size, kernel, strides, padding):
+    use_bias = strides == 1  # each is compiled with its gradient: half of the cases
     settings = {"strides": strides, "padding": padding, "use_bias": use_bias}
     plain = nn.Conv(4, kernel, **settings)
     ours = nn.Conv(4, kernel, conv_general_dilated=convolve, **settings)
