@@ -82,7 +82,10 @@ def loss_and_metrics(logits, labels, mask, label_smoothing: float = 0.0) -> dict
 def zero_metrics(num_classes: int) -> dict[str, jax.Array]:
     """The sums over no images."""
     logits, labels = jnp.zeros((1, num_classes)), jnp.zeros(1, jnp.int32)
-    shapes = jax.eval_shape(loss_and_metrics, logits, labels, jnp.zeros(1, bool))
+    # A function of its own: what JAX remembers of another one may lack a metric that came since.
+    shapes = jax.eval_shape(
+        lambda *batch: loss_and_metrics(*batch), logits, labels, jnp.zeros(1, bool)
+    )
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 

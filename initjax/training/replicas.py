@@ -94,7 +94,7 @@ class Replicas:
         self._state_of = functools.partial(state_of, optimizer)
         self._compiled_state_of = jax.jit(self._state_of)
         # Once a start, not a seed.
-        self._drawn_by = cached(lambda model: drawn_by(model, self._image_shape))
+        self._drawn_by = cached(lambda model: drawn_by(model, self._image_shape, run_key(0)))
 
     @property
     def compile_seconds(self) -> float:

@@ -41,11 +41,11 @@ def on_axis(model, axis_name: str | None):
     return model.clone(axis_name=axis_name) if hasattr(model, "axis_name") else model
 
 
-def drawn_by(model, image_shape):
-    """The compiled `model.init`: key -> variables. One program serves all seeds."""
+def drawn_by(model, image_shape, key):
+    """The compiled `model.init`, for keys such as `key`: key -> variables, whatever the seed."""
     program = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
     options = OF_SAMPLERS if jax.default_backend() == "cpu" else {}
-    return compile_program(program.lower(jax.random.key(0)), options)
+    return compile_program(program.lower(key), options)
 
 
 def state_of(optimizer, variables) -> TrainState:
@@ -70,7 +70,7 @@ def create_state(model, optimizer, image_shape, key, variables=None) -> TrainSta
       variables: to start from, in place of what `model.init` draws.
     """
     if variables is None:
-        variables = drawn_by(model, image_shape)(key)
+        variables = drawn_by(model, image_shape, key)(key)
     return jax.device_get(jax.jit(functools.partial(state_of, optimizer))(variables))
 
 
