@@ -14,7 +14,6 @@ With --out also DIR/report.html, a page with pictures, and DIR/comparison.json.
 
 import argparse
 import os
-import pathlib
 
 if __name__ == "__main__":
     # Nothing is trained here, and an accelerator may be busy with what is.
@@ -23,11 +22,9 @@ if __name__ == "__main__":
 from initjax.comparison import report
 from initjax.comparison.rows import read
 from initjax.comparison.tables import table
-from initjax.comparison.texts import printable
 from initjax.comparison.verdict import judge
 from initjax.support import command
-from initjax.support.errors import UserError
-from initjax.support.files import user_path
+from initjax.support.text import printable
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -57,22 +54,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(flags: argparse.Namespace) -> None:
     """Reads, judges, prints and, with --out, writes."""
     runs = read(*flags.paths)
-    folder = _folder(flags.out)
+    folder = command.open_folder(flags.out)
     verdict = judge(runs, baseline=flags.baseline, margin=flags.margin)
     print(table(verdict), flush=True)
     if folder:
         print(f"In {printable(str(folder))}: {', '.join(report.save(verdict, runs, folder))}")
-
-
-def _folder(text: str) -> pathlib.Path | None:
-    if not text:
-        return None
-    folder = user_path(text)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={text} cannot be made: {error.strerror}.") from None
-    return folder
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -28,7 +28,7 @@ from initjax.comparison.tables import (
     sentences,
     title_of,
 )
-from initjax.comparison.texts import printable
+from initjax.support.text import printable
 
 _MOST_ANSWERS = 4  # in the box on top
 _MOST_PICTURED = 12  # settings with pictures: each takes a second and 300 kB

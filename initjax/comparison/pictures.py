@@ -14,7 +14,8 @@ from matplotlib.figure import Figure  # not pyplot: no global state, and no scre
 from initjax.comparison.results import Contest, RateCurve
 from initjax.comparison.rows import Run
 from initjax.comparison.statistics import t_interval
-from initjax.comparison.texts import printable, shorten
+from initjax.comparison.texts import shorten
+from initjax.support.text import printable
 
 # Told apart on white and on black, and by most eyes that do not see all colors.
 _COLORS = ("#2f7fc1", "#e08e00", "#1a9a6c", "#c8609a", "#4fb3e0", "#d5541c", "#8c6bb1", "#8a8a8a")

@@ -1,15 +1,6 @@
-"""Texts from data on a terminal and in tables: nothing in them acts, and columns stay aligned."""
+"""Texts in tables: short enough, and in aligned columns."""
 
 from collections.abc import Sequence
-
-
-def printable(text: str) -> str:
-    r"""The text with what is not printable escaped: no terminal acts on it, no line breaks.
-
-    >>> printable("a\x1b[31mb")
-    'a\\x1b[31mb'
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shorten(text: str, most: int) -> str:

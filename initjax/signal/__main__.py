@@ -11,7 +11,6 @@ histograms.png.
 
 import argparse
 import concurrent.futures
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,6 @@ from initjax.support import command as commands
 from initjax.support.arguments import count
 from initjax.support.compiling import remember_programs
 from initjax.support.errors import UserError
-from initjax.support.files import user_path
 from initjax.support.naming import split_names
 
 _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
@@ -73,7 +71,7 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
     count(flags.batch_size, "--batch_size", 2)
     initializers = {name: _named("init", get, name) for name in names}
     get(flags.bias_init)
-    folder = _folder(flags.out)
+    folder = commands.open_folder(flags.out)
     # Not threefry: its programs take twice as long to compile, and each is used a few times.
     weights_key, cotangent_key = jax.random.split(jax.random.key(flags.seed, impl="rbg"))
     x, num_classes, source = _inputs(flags)
@@ -116,17 +114,6 @@ def _named(flag, look_up, text):
         return look_up(text)
     except UserError as error:
         raise UserError(f"--{flag}: {error}") from None
-
-
-def _folder(text) -> pathlib.Path | None:
-    if not text:
-        return None
-    folder = user_path(text)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={text} cannot be made: {error.strerror}.") from None
-    return folder
 
 
 def _inputs(flags):

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import difflib
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn, TextIO
 
 from initjax.support.errors import Interrupted, UserError
+from initjax.support.files import user_path
 from initjax.support.text import printable
 
 _PATIENCE = 2.0  # seconds from Ctrl-C to the end, if something swallows the KeyboardInterrupt
@@ -97,6 +99,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}\n`{self.prog} --help` lists what it takes.")
+
+
+def open_folder(path: str) -> pathlib.Path | None:
+    """The folder that `--out` names, made if it is not there; None for no name."""
+    if not path:
+        return None
+    folder = user_path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={path} cannot be made: {error.strerror}.") from None
+    return folder
 
 
 def parse_absl_flags(argv: list[str]) -> list[str]:
