@@ -213,10 +213,11 @@ class _Judge:
 
     def measure(self, a: str, b: str, seeds: Sequence[int], x: np.ndarray, y: np.ndarray) -> Pair:
         """Difference, tests and effect sizes of two rows of accuracies."""
-        # In an order that does not depend on the seeds' numbers, nor on which start is the first: a
-        # sum's last bit would, and with it a digit of a sentence.
-        order = np.lexsort((x - y, abs(x - y), x + y))
-        x, y = x[order], y[order]
+        if not self.anytime:  # which goes by the order in which the seeds came
+            # In an order that does not depend on the seeds' numbers, nor on which start is first: a
+            # sum's last bit would, and with it a digit of a sentence.
+            order = np.lexsort((x - y, abs(x - y), x + y))
+            x, y = x[order], y[order]
         n, d = len(seeds), x - y
         margin = self.margin or _default_margin([y] if b == self.baseline else [x, y])
         dz = g = p = sd = low = high = p_equivalence = bootstrap = None
