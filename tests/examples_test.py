@@ -31,6 +31,7 @@ def test_there_are_examples():
     assert len(found) >= 15
 
 
+@pytest.mark.slow
 def test_readme():
     result = doctest.testfile(str(README), module_relative=False)
     assert result.failed == 0 and result.attempted >= 5

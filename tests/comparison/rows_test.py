@@ -249,6 +249,7 @@ _NAMES = ("start", "seed", "accuracy", "loss", "learning_rate", "phase", "failed
           "setting", "step", "eval_accuracy", "train_loss", "moves", "test_images")  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(st.dictionaries(st.sampled_from(_NAMES), _values), st.booleans())
 def test_no_row_makes_a_traceback(tmp_path_factory, row, complete):

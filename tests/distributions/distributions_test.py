@@ -116,6 +116,7 @@ def test_outside_the_support(law):
     assert law.cdf(-7.0) == 0 and law.cdf(7.0) == 1
 
 
+@pytest.mark.slow
 def test_power_law_has_no_weight_around_zero():
     law = SymmetricPowerLaw(1.5, 10)
     assert law.log_prob(0.05) == -jnp.inf
@@ -175,6 +176,7 @@ def test_power_law_limits():
     assert low == pytest.approx(high, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_power_law_sampler_in_float32_is_that_of_float64(alpha):
     law = SymmetricPowerLaw(alpha, 1000.0)
@@ -245,6 +247,7 @@ def test_complex_truncated_normal_with_far_bounds():
     assert float(jnp.mean(jnp.abs(w) ** 2)) == pytest.approx(1, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float32"]
 )

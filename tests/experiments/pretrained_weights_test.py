@@ -24,6 +24,7 @@ def script():
     return module
 
 
+@pytest.mark.slow
 def test_counts_the_best_laws(script):
     rng = np.random.default_rng(0)
     arrays = {

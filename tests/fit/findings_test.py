@@ -229,6 +229,7 @@ def test_mutations(tmp_path):
     assert files >= 200 and counts["made"] > 150 < counts["refused"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "change"),
     [
@@ -262,6 +263,7 @@ def test_scales_beyond_float32_are_refused(tmp_path, sd):
         initjax.from_fit(tmp_path, "conv", scale="fitted")
 
 
+@pytest.mark.slow
 def test_the_file_itself_draws(tmp_path):
     """So that mutations are not refused for what was there before."""
     save(found(), tmp_path / "fit.json")

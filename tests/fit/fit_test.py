@@ -80,6 +80,7 @@ def test_finds_the_laws(found):
     assert high - low == pytest.approx(2 * 1.96 * error, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_reports_what_it_skips(found):
     assert [path.split("/")[0] for path, _ in found.skipped] == ["broken", "flat"]
     reasons = " ".join(reason for _, reason in found.skipped)

@@ -52,6 +52,7 @@ def test_what_is_public_is_registered():
     assert unnamed == set(NO_NAMES)
 
 
+@pytest.mark.slow
 def test_the_package_has_the_face_and_no_more_modules():
     for name in initjax.initializers.__all__:
         assert getattr(initjax, name) is getattr(initjax.initializers, name)
@@ -158,6 +159,7 @@ def test_kurtosis():
     assert 2.9 < kurtosis("orthogonal") < 3.1
 
 
+@pytest.mark.slow
 def test_importing_the_module_leaves_the_function():
     """In a fresh process, where no other test has imported it."""
     code = "import initjax.names; print('nspl' in initjax.names()); from initjax import names"

@@ -103,6 +103,7 @@ class TestEveryInitializer:
         assert init(KEY, (5, 8), "float16").dtype == jnp.float16
         assert init(KEY, (2, 0, 3)).shape == (2, 0, 3)
 
+    @pytest.mark.slow
     def test_dtype_of_the_factory_and_of_the_call(self, name):
         if name in ("zeros", "ones"):
             return  # values in JAX too, not factories: they take a dtype in the call alone
@@ -143,6 +144,7 @@ class TestEveryInitializer:
             jax.device_get(sharded), whole, rtol=2.4e-7, atol=ATOL.get(name, 0)
         )
 
+    @pytest.mark.slow
     def test_in_flax(self, name):
         init = initjax.get(name)
         params = nn.Dense(8, kernel_init=init).init(KEY, jnp.ones((1, 6)))["params"]

@@ -87,6 +87,7 @@ def test_scale_mixture_variance_is_exact_in_expectation(spreads):
     assert np.mean(residual**4) == pytest.approx(3 * 128 / 130, rel=0.02)
 
 
+@pytest.mark.slow
 def test_scale_mixture_radial():
     w = draw(scale_mixture(0.0, 0.0, radial=1.0))
     std = w.std(axis=(2, 3))

@@ -58,6 +58,7 @@ def test_gate_makes_the_identity(gate):
     assert (x + gate()(KEY, ()) * jax.nn.relu(x @ w) == x).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "initializer, kind",
     [
@@ -80,6 +81,7 @@ def test_rescale(initializer, kind, multiplier):
     assert hash(scaled) == hash(rescale(initializer, multiplier))
 
 
+@pytest.mark.slow
 def test_rescale_to_zero_and_in_low_precision():
     assert rescale(he_normal(), 0) == zeros
     # Orthogonal weights exist in float32 only in JAX; the product is rounded once.

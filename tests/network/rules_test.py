@@ -76,6 +76,7 @@ def test_adding_a_layer_leaves_the_others(implementation):
     assert_equal({name: deep[name] for name in shallow}, shallow)
 
 
+@pytest.mark.slow
 def test_the_same_in_another_process():
     code = (
         "import jax, jax.numpy as jnp\n"
@@ -135,6 +136,7 @@ def test_nnx_module():
     assert model(jnp.ones((2, 8))).shape == (2, 8)  # keys and counts are as they were
 
 
+@pytest.mark.slow
 def test_dtype_is_kept():
     params = {
         "half": jnp.ones((64, 64), jnp.bfloat16),

@@ -101,6 +101,7 @@ def test_values_are_the_pre_activations(transform):
     np.testing.assert_array_equal(output, model.apply(variables, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [None, nn.remat, nn.jit])
 def test_what_follows_sees_the_edit(transform):
     model, variables, x = linen(Twice(transform))

@@ -26,12 +26,14 @@ def draw(n=400, channels=3):
     return z * jnp.array([0.1, 1.0, 20.0])[:channels] - 1
 
 
+@pytest.mark.slow
 def test_moment_is_the_distance_of_normal_laws():
     z = draw()
     expected = np.mean((np.mean(z, 0) - 2) ** 2 + (np.std(z, 0) - 3) ** 2)
     assert float(divergences.moment(z, unit(mean=2.0, sd=3.0))) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_w2_against_scipy():
     z = draw(200, 1)
     q = stats.norm.ppf((np.arange(200) + 0.5) / 200)
@@ -39,6 +41,7 @@ def test_w2_against_scipy():
     assert float(divergences.w2(z, unit(1))) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_energy_against_scipy():
     """On one channel: scipy's energy distance is the root of ours."""
     z, law = draw(300, 1), unit(1)
@@ -47,6 +50,7 @@ def test_energy_against_scipy():
     assert float(divergences.energy(z, law, KEY)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_small_for_the_target_itself_and_large_for_another(name):
     law = Law(jnp.array([1.0, -2.0]), jnp.array([1.0, 3.0]))
@@ -58,6 +62,7 @@ def test_small_for_the_target_itself_and_large_for_another(name):
     assert float(gradient) > 0 and np.isfinite(gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_closed_forms_are_minima(name, has_bias):
@@ -76,6 +81,7 @@ def test_closed_forms_are_minima(name, has_bias):
             assert best <= float(distance(s * factor * z + t + shift, law)) + 1e-14
 
 
+@pytest.mark.slow
 def test_w2_closed_form_and_residual():
     """s = Cov(z_(i), q) / Var(z), and Var(q) (1 - rho^2) is left."""
     z, law = draw(500, 1), unit(1)
@@ -91,6 +97,7 @@ def test_w2_closed_form_and_residual():
     assert residual > 0.01
 
 
+@pytest.mark.slow
 def test_a_table_of_quantiles_is_a_law():
     values = jnp.sort(draw(500, 2), axis=0)
     mean, sd = values.mean(0), values.std(0)
@@ -101,6 +108,7 @@ def test_a_table_of_quantiles_is_a_law():
     np.testing.assert_allclose(sample.mean(0), mean, atol=5 * float(sd.max()) / np.sqrt(20_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_without_a_bias_no_sign_is_changed(name):
     z = jnp.linspace(-3, -1, 50)[:, None]
@@ -108,6 +116,7 @@ def test_without_a_bias_no_sign_is_changed(name):
     assert (s[0], t[0]) == (1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_constant_channels_and_constant_targets_keep_their_scale(name):
     z = jnp.stack([jnp.full(50, 0.7), jnp.linspace(-1, 3, 50), jnp.linspace(0, 1, 50)], axis=1)
@@ -126,6 +135,7 @@ def test_rows_that_are_drawn_do_not_repeat_and_cover_all_columns():
     assert abs(columns - 16).max() < 5 * np.sqrt(16)
 
 
+@pytest.mark.slow
 def test_rounding_is_not_variance():
     z = jnp.float32(1e3) + jnp.zeros((100, 2), jnp.float32)
     z = z.at[:, 1].add(jnp.linspace(0, 0.5, 100, dtype=jnp.float32))

@@ -39,6 +39,7 @@ def check_doubled(refined, params, factor):
         np.testing.assert_array_equal(after, factor * before)
 
 
+@pytest.mark.slow
 def test_one_decorator_adds_a_throw_away_refinement(own_module, network):
     own_module("own_refinements", OWN)
     names = refine.names()

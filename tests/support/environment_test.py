@@ -10,6 +10,7 @@ import jax
 import jaxlib
 import numpy as np
 import optax
+import pytest
 import scipy
 from helpers import ROOT
 
@@ -69,6 +70,7 @@ def test_the_commit_is_asked_for_once(monkeypatch):
     assert len(calls) == (pathlib.Path(initjax.__file__).parents[1] / ".git").exists()
 
 
+@pytest.mark.slow
 def test_the_command_is_that_of_the_user(tmp_path):
     """A file relative to the working folder, by its name elsewhere, a module after -m."""
     program = "from initjax.support.environment import describe_environment as describe\n"

@@ -26,11 +26,13 @@ def loaded(code):
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_import_asks_git_nothing():
     """Which commit it is, results say; who only draws weights starts no process."""
     assert "initjax.support.environment" not in loaded("import initjax; initjax.get('nspl')")
 
 
+@pytest.mark.slow
 def test_import_loads_nothing_heavy():
     assert loaded("import initjax; initjax.get('nspl')") & HEAVY == set()
 

@@ -146,6 +146,7 @@ OWN_NAMES = st.tuples(st.lists(IDENTIFIERS, min_size=1, max_size=3), IDENTIFIERS
 )
 
 
+@pytest.mark.slow
 @given(calls(LITERALS | calls(LITERALS), IDENTIFIERS | OWN_NAMES))
 def test_a_call_prints_as_the_text_that_makes_it(call):
     assert parse(str(call)) == call

@@ -29,12 +29,14 @@ def test_every_name_has_a_formula_here():
     assert activation_names() == sorted(FORMULAS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formula(name):
     values = get_activation(name)(jnp.asarray(X, jnp.float32))
     np.testing.assert_allclose(values, FORMULAS[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMULAS)
 def test_dtype_is_kept(name):
     assert get_activation(name)(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16

@@ -92,12 +92,14 @@ def test_refuses(call, message):
         call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [-1.0, -0.5, 0.0, 0.5, 0.9, 0.999, 1.0])
 def test_correlation_map_of_relu(c):
     expected = (math.sqrt(1 - c * c) + (math.pi - math.acos(c)) * c) / math.pi
     assert correlation_map("relu", c, q=2.0) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_correlation_map_oracles():
     assert correlation_map("relu", 0.0) == pytest.approx(0.318309886, abs=1e-9)
     assert correlation_map("relu", 0.5) == pytest.approx(0.608997781, abs=1e-9)
@@ -138,6 +140,7 @@ def test_one_over_depth_tends_to_the_exponential():
     assert p[-1] == pytest.approx(math.exp(0.5), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [None, 1.0])
 def test_residual_network_as_predicted(c):
     # L = 20, N = 1024: x + V relu(W x), W and V with variance O(1), and V with variance c / L.
@@ -174,6 +177,7 @@ def test_residual_network_as_predicted(c):
     assert abs(measured.mean() - expected) < 3 * standard_error
 
 
+@pytest.mark.slow
 def test_tanh_network_on_the_edge_of_chaos():
     depth_, width, num_pairs = 50, 512, 16
     point = edge_of_chaos("tanh", 0.5)

@@ -105,6 +105,7 @@ def test_growth_is_the_slope_of_the_second_moment(name):
     assert derivative_moments(name, 0.7)[1] == pytest.approx(difference, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_weights_with_the_gain_keep_the_variance():
     x = jax.random.normal(jax.random.key(0), (256, 1024))
     for i in range(4):

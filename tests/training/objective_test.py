@@ -36,6 +36,7 @@ def test_sums_begin_at_zero_with_the_same_types():
     assert means({"loss": 3.0, "correct": 1, "count": 4}) == (0.75, 0.25)
 
 
+@pytest.mark.slow
 def test_one_decorator_adds_a_throw_away_metric(squared, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(data, "load", lambda *args: draw_dataset())
     config = Config(model="mlp(width=16)", batch_size=16, steps=4, workdir=str(tmp_path))

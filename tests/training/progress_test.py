@@ -3,6 +3,7 @@ import json
 import struct
 import sys
 
+import pytest
 from tensorboardX.proto import event_pb2
 
 from initjax.training.progress import Reporter, folder_contents
@@ -80,6 +81,7 @@ def test_resume_drops_what_will_be_computed_again(tmp_path):
     assert starts == [1, 5]  # TensorBoard forgets events from this step on
 
 
+@pytest.mark.slow
 def test_a_finished_run_writes_no_events(tmp_path):
     run(tmp_path, (8,))
     before = folder_contents(tmp_path / "tensorboard")

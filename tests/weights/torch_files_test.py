@@ -292,6 +292,7 @@ def nested(wrap: bytes, last: bytes = b".", count=200) -> bytes:
     return b"\x80\x02)" + wrap * count + last
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "data",
@@ -344,6 +345,7 @@ def test_bombs(tmp_path, data):
             assert len(str(error)) < 1000
 
 
+@pytest.mark.slow
 def test_long_paths_cannot_fill_the_memory(tmp_path):
     name = b"X\x00\x00\x01\x00" + b"a" * (1 << 16) + b"q\x00"
     data = b"\x80\x02}" + name + b"}" + b"h\x00)s" * 70_000 + b"s."

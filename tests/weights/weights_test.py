@@ -369,6 +369,7 @@ def test_msgpack_with_lengths_that_are_not_there(tmp_path, content):
         read(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_msgpack_of_long_paths(tmp_path):
     """A name of 400 letters in which 100,000 entries are."""
     path = tmp_path / "a"
@@ -746,6 +747,7 @@ def write_large(path, kind, count, size):
             save(file, **{name: np.zeros(size // 4, np.float32) for name in names})
 
 
+@pytest.mark.slow
 def test_memory_of_one_tensor(tmp_path):
     """Of six checkpoints of 200 MiB, while none is read whole.
 
