@@ -5,9 +5,13 @@ images too) at batch 128 in float32, as the launcher runs a single run: on all c
 Each contender is a process of its own, and their turns alternate, so that what else the machine
 does falls on all alike: medians of the ratios count, not the speeds.
 
-    ours     this checkout
-    before   an earlier one, such as `git worktree add CHECKOUT 537845a` makes
-    torch    PyTorch in channels_last with as many threads as cores; `pip install -e .[benchmark]`
+    ours             this checkout
+    before           an earlier one, such as `git worktree add CHECKOUT 537845a` makes
+    population       of 8 replicas, as a comparison trains them; images/s in all
+    torch            PyTorch in channels_last with as many threads as cores (extra `benchmark`)
+    torch_processes  as many such processes of one thread as there are cores; images/s in all
+
+Single runs are compared with ours, torch_processes with population.
 
 `--first_command=N` times `python launch.py --init=nspl --model=resnet32 --epochs=2`, in wall and
 CPU seconds: before, ours with an empty cache of compiled programs, and ours again.
@@ -31,6 +35,7 @@ import common
 from training_worker import BATCH, SHAPES
 
 HERE = pathlib.Path(__file__).resolve()
+OURS = {"torch_processes": "population"}  # that a contender is compared with
 FIRST = ("--init=nspl", "--model=resnet32", "--epochs=2")
 
 
@@ -64,7 +69,7 @@ def take_turns(model, checkouts, turns, seconds):
             print(steps, file=process.stdin, flush=True)
             return json.loads(process.stdout.readline())
 
-        steps = {name: max(round(seconds / turn(name, 1)[0]), 1) for name in processes}
+        steps = {name: max(round(seconds / turn(name, 8)[0]), 1) for name in processes}
         answers = {name: [] for name in processes}
         for i in range(turns):
             for name in list(processes)[:: -1 if i % 2 else 1]:
@@ -126,11 +131,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     parser.add_argument("--first_command", type=int, default=0, metavar="N")
     args = parser.parse_args()
-    checkouts = {"ours": HERE.parents[1]}
+    checkouts = dict.fromkeys(("ours", "population"), HERE.parents[1])
     if args.before:
         checkouts["before"] = args.before.resolve()
     if importlib.util.find_spec("torch"):
-        checkouts["torch"] = HERE.parents[1]
+        checkouts |= dict.fromkeys(("torch", "torch_processes"), HERE.parents[1])
     models = [name for name in args.models.split(",") if name]
     rows = [r for name in models for r in take_turns(name, checkouts, args.turns, args.seconds)]
     first = first_commands(checkouts, args.first_command)
@@ -148,16 +153,16 @@ def save(rows, first):
         f"PyTorch {versions['torch']}; load {os.getloadavg()[1]:.1f}. Ratios: ours over theirs in"
         " images/s, median of the turns and its 95 % interval; above 1: ours is faster.",
         "",
-        "| model | contender | images/s | CPU ms a step | peak MB | ours is faster by |",
+        "| model | contender | images/s | CPU ms a step | peak MB | ours over theirs |",
         "|---|---|---|---|---|---|",
     ]
-    ours = {row["model"]: row for row in rows if row["contender"] == "ours"}
+    seconds = {(row["model"], row["contender"]): row["seconds_a_step"] for row in rows}
     for row in rows:
         median = statistics.median(row["seconds_a_step"])
         cpu = 1000 * statistics.median(row["cpu_seconds_a_step"])
         ratio = ""
-        if row["contender"] != "ours":
-            mine = ours[row["model"]]["seconds_a_step"]
+        if row["contender"] not in ("ours", "population"):
+            mine = seconds[row["model"], OURS.get(row["contender"], "ours")]
             row["ratio"] = common.ratio_interval(row["seconds_a_step"], mine)
             ratio = "{:.2f} ({:.2f} - {:.2f})".format(*row["ratio"])
         lines.append(
