@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from initjax.initializers.catalog import get
 from initjax.models.convolution import convolve
+from initjax.support.arguments import not_negative, positive
 from initjax.support.errors import UserError
 from initjax.support.naming import Call, Registry
 from initjax.theory.activations import get_activation
@@ -85,6 +86,10 @@ class ImageClassifier(nn.Module):
         """Applies the activation function."""
         return get_activation(self.activation)(x)
 
+    # Not wrapped, `conv`, `dense` and `batch_norm` make a layer of the module that is being called,
+    # so that a model may hand them to its blocks.
+
+    @nn.nowrap
     def conv(self, features: int, size: int, **kwargs) -> nn.Conv:
         """A size x size convolution with this model's initializers."""
         return nn.Conv(
@@ -97,16 +102,19 @@ class ImageClassifier(nn.Module):
             **kwargs,
         )
 
-    def dense(self, features: int) -> nn.Dense:
+    @nn.nowrap
+    def dense(self, features: int, **kwargs) -> nn.Dense:
         """A dense layer with this model's initializers."""
         return nn.Dense(
             features,
             kernel_init=self.kernel_init if self.dense_init is None else self.dense_init,
             bias_init=self.bias_init,
             dtype=self.dtype,
+            **kwargs,
         )
 
-    def batch_norm(self, train: bool) -> nn.BatchNorm:
+    @nn.nowrap
+    def batch_norm(self, train: bool, **kwargs) -> nn.BatchNorm:
         """Batch normalization whose statistics are those of the whole batch on all devices."""
         return nn.BatchNorm(
             use_running_average=not train,
@@ -114,8 +122,39 @@ class ImageClassifier(nn.Module):
             epsilon=1e-5,
             dtype=self.dtype,
             axis_name=self.axis_name,
+            **kwargs,
         )
 
     def logits(self, x):
         """The last layer; float32 whatever the dtype of the computation."""
         return self.dense(self.num_classes)(x).astype(jnp.float32)
+
+
+class ScalableClassifier(ImageClassifier):
+    """Base of the networks for ImageNet, whose width is a multiple of the source's.
+
+    Attributes:
+      width_multiplier: of the source's number of channels in every layer but the last, positive:
+        0.25 trains on a CPU. Rounded to a whole number, half upwards, and 1 or more.
+
+    Dropout draws from the stream "dropout"; where there is none, as when a signal is measured in
+    training's mode, nothing is dropped.
+    """
+
+    width_multiplier: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive(self.width_multiplier, "width_multiplier")
+        rate = not_negative(getattr(self, "dropout_rate", 0), "dropout_rate")
+        if rate >= 1:
+            raise UserError(f"dropout_rate={rate} must be below 1.")
+
+    def wide(self, channels: int) -> int:
+        """As many channels as this model has where the source has `channels`."""
+        return max(1, int(channels * self.width_multiplier + 0.5))
+
+    @nn.nowrap
+    def dropout(self, rate: float, train: bool) -> nn.Dropout:
+        """Sets a share of its inputs to 0 in training, and divides the others by 1 - rate."""
+        return nn.Dropout(rate, deterministic=not (train and self.has_rng("dropout")))

@@ -2,9 +2,9 @@
 recognition)."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from initjax.models.base import ImageClassifier, register
+from initjax.models.images import pad_to
 
 
 @register("lenet")
@@ -18,9 +18,7 @@ class LeNet(ImageClassifier):
 
     @nn.compact
     def __call__(self, x, train: bool = False):
-        height, width = (max(32 - size, 0) for size in x.shape[1:3])
-        pad = [(0, 0), *((n // 2, n - n // 2) for n in (height, width)), (0, 0)]
-        x = jnp.pad(x, pad)
+        x = pad_to(x, 32)
         for features in (6, 16):
             x = self.act(self.conv(features, 5, padding="VALID")(x))
             x = nn.avg_pool(x, (2, 2), strides=(2, 2))

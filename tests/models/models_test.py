@@ -49,7 +49,7 @@ def test_number_of_parameters(name, shape, number):
 @pytest.mark.parametrize("name", model_names())
 def test_float32_parameters_and_logits(name, dtype):
     model = create_model(name, num_classes=7, dtype=dtype)
-    images = jnp.zeros((3, 8, 8, 1))
+    images = jnp.zeros((3, 64, 64, 1))
     variables = jax.eval_shape(model.init, KEY, images)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     logits = jax.eval_shape(model.apply, variables, images)

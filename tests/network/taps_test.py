@@ -224,7 +224,7 @@ def test_intermediates_of_the_model_itself_are_its_own():
 @pytest.mark.parametrize("name", model_names())
 def test_every_model_of_the_project(name):
     model = create_model(name)
-    x = jnp.zeros((2, 8, 8, 1))
+    x = jnp.zeros((2, 64, 64, 1))
     variables = jax.eval_shape(model.init, KEY, x)
     kernels = [
         path
