@@ -68,7 +68,7 @@ class Grid:
 
     def folder_name(self) -> str:
         """Of what is shared, so that starts, seeds and rates can be added to a comparison."""
-        shared = [vars(cell.config) for cell in self.cells]
+        shared = [json.loads(cell.config.to_json()) for cell in self.cells]
         texts = {json.dumps({k: v for k, v in s.items() if k not in _NOT_SHARED}) for s in shared}
         digest = hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:8]
         return f"comparison-{digest}"

@@ -28,7 +28,7 @@ from initjax.support.errors import Interrupted, UserError
 from initjax.support.files import strict_json, write_whole
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import NUMBERS, Config
-from initjax.training.objective import METRICS
+from initjax.training.objective import DEFAULT_LOSS, METRICS, loss_of_frequencies
 from initjax.training.replicas import Member, Replicas, at_once, method_here
 from initjax.training.stopping import stop_signals
 from initjax.training.workdir import alone_in
@@ -418,7 +418,7 @@ class _Population:
         curves, failure = measured.outcome(position)
         last = curves["step"].size - 1
         loss = curves["train_loss"][last] if last >= 0 else math.nan
-        prior = prior_loss(dataset, job.config.label_smoothing)
+        prior = prior_loss(dataset, job.config.label_smoothing, job.config.loss)
         if not failure and loss > prior:
             failure = (
                 f"training loss {loss:.4g} is above {prior:.4g}, that of predicting the classes'"
@@ -488,15 +488,12 @@ class _Measured:
         return {"step": self._steps[:end], **curves}, failure
 
 
-def prior_loss(dataset: data.Dataset, label_smoothing: float = 0.0) -> float:
-    """The training loss of predicting the classes' frequencies, whatever the image.
-
-    The best constant prediction of targets smoothed by a is their mean, q = (1 - a) f + a / K of
-    the frequencies f of K classes, and its cross-entropy -sum q ln q.
-    """
+def prior_loss(
+    dataset: data.Dataset, label_smoothing: float = 0.0, loss: str = DEFAULT_LOSS
+) -> float:
+    """The training loss of predicting the classes' frequencies, whatever the image."""
     counts = np.bincount(dataset.train_labels, minlength=dataset.num_classes)
-    q = (1 - label_smoothing) * counts / counts.sum() + label_smoothing / dataset.num_classes
-    return float(-(q[q > 0] * np.log(q[q > 0])).sum())
+    return loss_of_frequencies(counts / counts.sum(), label_smoothing, loss)
 
 
 def _hashable(value):

@@ -121,7 +121,10 @@ def _differing(settings: Iterable[tuple]) -> list[str]:
 
 
 def _name(setting: tuple, names: Sequence[str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in setting if name in names)
+    values = dict(setting)
+    return ", ".join(
+        f"{name}={values[name]}" if name in values else f"{name} not given" for name in names
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from initjax.support.errors import UserError
 from initjax.support.files import strict_json
 from initjax.support.naming import Call, parse
 from initjax.theory.activations import activation_names, get_activation
+from initjax.training.objective import DEFAULT_LOSS, LOSSES
 from initjax.training.recipes import PRESETS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -31,6 +32,10 @@ PRECISIONS = ("float32", "bfloat16")
 
 # These say where a run finds and leaves things; they do not change what it computes.
 _PLACES = ("data_dir", "download", "workdir")
+
+# Came later than config.json did: left out where they are the default, so that folders and rows of
+# earlier versions are those of the same runs.
+_LATER = ("loss",)
 
 
 class Named(str):
@@ -118,6 +123,7 @@ class Config:
         (0.5, 0.75), "Fractions of the run after which --schedule=step divides by 10."
     )
     warmup_steps: int = _flag(20, "Steps of linear warm-up.")
+    loss: str = _flag(DEFAULT_LOSS, "Loss, summed over classes.", tuple(LOSSES))
     label_smoothing: float = _flag(0.0, "Label smoothing, in [0, 1).")
     augment: str = _flag(
         "auto", "auto: crop_flip for CIFAR, crop for digits, else none.", ("auto", *AUGMENTATIONS)
@@ -199,10 +205,11 @@ class Config:
         return shlex.join(["python", "launch.py", *flags])
 
     def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: v for k, v in fields.items() if k not in _LATER or v != getattr(Config, k)}
 
     def to_json(self) -> str:
-        """All fields, as saved in config.json."""
+        """The fields as saved in config.json: all but later ones that are the default."""
         return strict_json(self._fields(), indent=2)
 
     def same_run(self, saved: dict[str, Any]) -> list[str]:

@@ -52,7 +52,7 @@ def train(
       model: a name, such as "resnet32", or any Flax Linen module: float32 images [B, H, W, C] to
         logits [B, num_classes]. It is told `train=True` in training steps if it takes that. One
         with batch normalization has, on several devices, a field `axis_name` for it. Dropout draws
-        from the stream "dropout".
+        from the stream "dropout". Side heads that it sows in "auxiliary_logits" are trained too.
       dataset: a name, a `Dataset`, or arrays (train_images, train_labels, test_images, test_labels)
         as `initjax.data.from_arrays` takes them.
       reporter: who is told how it goes on; None: nobody.

@@ -15,7 +15,56 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from scipy.special import xlogy
+
+DEFAULT_LOSS = "softmax_cross_entropy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A loss of logits z [K] against targets t [K], which are one-hot or smoothed.
+
+    Sums over classes: by a logit the three have the gradients softmax(z) - t, sigmoid(z) - t and
+    2 (z - t), whatever K, so that learning rates are of one order.
+
+    Attributes:
+      of_images: (logits [B, K] float32, targets [B, K]) -> [B]; traced.
+      of_frequencies: (f, q, a) -> the mean loss of the best prediction that is the same for every
+        image: f [K] are the classes' frequencies, a the label smoothing, and q = (1 - a) f + a / K
+        is the mean of the targets.
+    """
+
+    of_images: Callable[[jax.Array, jax.Array], jax.Array]
+    of_frequencies: Callable[[np.ndarray, np.ndarray, float], float]
+
+
+def _entropy(q):
+    return -xlogy(q, q).sum()
+
+
+LOSSES = {
+    # -sum_k t_k ln softmax(z)_k; at best the entropy of q.
+    DEFAULT_LOSS: Loss(optax.softmax_cross_entropy, lambda f, q, a: _entropy(q)),
+    # -sum_k (t_k ln s_k + (1 - t_k) ln(1 - s_k)), s = sigmoid(z); at best each class's entropy.
+    "sigmoid_cross_entropy": Loss(
+        lambda logits, targets: optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1),
+        lambda f, q, a: _entropy(q) + _entropy(1 - q),
+    ),
+    # sum_k (z_k - t_k)^2; at best the sum of the targets' variances.
+    "squared_error": Loss(
+        lambda logits, targets: jnp.square(logits - targets).sum(-1),
+        lambda f, q, a: (1 - a) ** 2 * (f * (1 - f)).sum(),
+    ),
+}
+
+
+def loss_of_frequencies(frequencies, label_smoothing: float = 0.0, loss: str = DEFAULT_LOSS):
+    """The training loss of predicting the classes' frequencies [K], whatever the image."""
+    f = np.asarray(frequencies, np.float64)
+    q = (1 - label_smoothing) * f + label_smoothing / len(f)
+    return float(LOSSES[loss].of_frequencies(f, q, label_smoothing))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +97,10 @@ def metric(name: str, mean: Callable[[Mapping[str, float]], float]):
 
 
 @metric("loss", mean=lambda sums: sums["loss"] / max(sums["count"], 1))
-def cross_entropy(logits, labels, mask, label_smoothing):
-    """Summed cross-entropy, label_smoothing of the target spread evenly over all classes."""
+def summed_loss(logits, labels, mask, label_smoothing, loss: str = DEFAULT_LOSS):
+    """The summed loss, label_smoothing of the target spread evenly over all classes."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-    losses = optax.softmax_cross_entropy(logits, targets)
+    losses = LOSSES[loss].of_images(logits, targets)
     return {"loss": jnp.where(mask, losses, 0.0).sum()}
 
 
@@ -61,7 +110,9 @@ def correct(logits, labels, mask, label_smoothing):
     return {"correct": ((logits.argmax(-1) == labels) & mask).sum()}
 
 
-def loss_and_metrics(logits, labels, mask, label_smoothing: float = 0.0) -> dict[str, jax.Array]:
+def loss_and_metrics(
+    logits, labels, mask, label_smoothing: float = 0.0, loss: str = DEFAULT_LOSS
+) -> dict[str, jax.Array]:
     """The sums of all metrics, and the count that their means need.
 
     Args:
@@ -69,13 +120,15 @@ def loss_and_metrics(logits, labels, mask, label_smoothing: float = 0.0) -> dict
       labels: [B] int.
       mask: [B] bool; what is not in it counts as nothing.
       label_smoothing: probability spread evenly over all classes.
+      loss: a name in `LOSSES`: what the metric "loss" is.
 
     Returns:
-      {"loss": summed cross-entropy, "correct": int, "count": int} and what other metrics sum.
+      {"loss": the summed loss, "correct": int, "count": int} and what other metrics sum.
     """
     sums = {"count": mask.sum()}
-    for one in METRICS.values():
-        sums |= one.sums(logits, labels, mask, label_smoothing)
+    for name, one in METRICS.items():
+        chosen = {"loss": loss} if name == "loss" else {}
+        sums |= one.sums(logits, labels, mask, label_smoothing, **chosen)
     return sums
 
 

@@ -14,9 +14,13 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from initjax.training.objective import loss_and_metrics
+from initjax.training.objective import DEFAULT_LOSS, loss_and_metrics, summed_loss
 
 AXIS = "batch"
+
+# Where models sow the logits of side heads, and the weight of their loss: Szegedy et al. 2015,
+# "Going deeper with convolutions", section 5.
+SIDE_HEADS, SIDE_WEIGHT = "auxiliary_logits", 0.3
 
 
 @flax.struct.dataclass
@@ -29,8 +33,21 @@ class TrainState:
     opt_state: Any
 
 
-def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothing=0.0, axis=AXIS):
+def train_step(
+    state: TrainState,
+    batch,
+    key,
+    *,
+    model,
+    optimizer,
+    label_smoothing=0.0,
+    loss=DEFAULT_LOSS,
+    axis=AXIS,
+):
     """One step on one device's share of a batch.
+
+    Logits [B, num_classes] of side heads, which a model sows in the collection "auxiliary_logits",
+    have the same loss; 0.3 of each is added to what is minimized. Metrics are the main head's.
 
     Args:
       state: the same on every device.
@@ -39,7 +56,7 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
       model: a Flax Linen module that puts out logits [B, num_classes]; told train=True if it takes
         that; any batch normalization reduces over `axis`.
       optimizer: optax transformation.
-      label_smoothing: as in `loss_and_metrics`.
+      label_smoothing, loss: as in `loss_and_metrics`.
       axis: of the devices; None: this one sees the whole batch.
 
     Returns:
@@ -54,11 +71,15 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
             {"params": params, "batch_stats": state.batch_stats},
             batch["image"],
             **mode,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", SIDE_HEADS],
             rngs={"dropout": dropout_key},
         )
-        metrics = loss_and_metrics(logits, batch["label"], mask, label_smoothing)
-        return metrics["loss"] / metrics["count"], (updates, metrics)
+        targets = (batch["label"], mask, label_smoothing, loss)
+        metrics = loss_and_metrics(logits, *targets)
+        total = metrics["loss"]
+        for side in jax.tree.leaves(updates.get(SIDE_HEADS, {})):
+            total += SIDE_WEIGHT * summed_loss(side, *targets)["loss"]
+        return total / metrics["count"], (updates, metrics)
 
     grads, (updates, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
     if axis is not None:
@@ -76,11 +97,12 @@ def train_step(state: TrainState, batch, key, *, model, optimizer, label_smoothi
     return state, _summed(metrics, axis)
 
 
-def eval_step(state: TrainState, batch, *, model, axis=AXIS):
+def eval_step(state: TrainState, batch, *, model, loss=DEFAULT_LOSS, axis=AXIS):
     """Metrics of one device's share of a batch, summed over all devices; see `loss_and_metrics`."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = model.apply(variables, batch["image"])
-    return _summed(loss_and_metrics(logits, batch["label"], batch["mask"]), axis)
+    metrics = loss_and_metrics(logits, batch["label"], batch["mask"], loss=loss)
+    return _summed(metrics, axis)
 
 
 def _summed(metrics, axis):

@@ -146,6 +146,7 @@ class Trainer:
                 model=self.model,
                 optimizer=optimizer,
                 label_smoothing=identity["label_smoothing"],
+                loss=self.config.loss,
                 axis=self.devices.axis,
             )
             return (state, jax.tree.map(jnp.add, totals, metrics)), None
@@ -159,7 +160,9 @@ class Trainer:
 
         def step(totals, row):
             batch = self.feed.evaluation_batch(data, *row)
-            metrics = eval_step(state, batch, model=self.model, axis=self.devices.axis)
+            metrics = eval_step(
+                state, batch, model=self.model, loss=self.config.loss, axis=self.devices.axis
+            )
             return jax.tree.map(jnp.add, totals, metrics), None
 
         if indices.shape[0] == 1:

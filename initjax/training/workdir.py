@@ -34,7 +34,9 @@ def open_workdir(config: Config) -> pathlib.Path:
         ) from None
     mine = json.loads(config.to_json())
     if different := config.same_run(old):
-        shown = ", ".join(f"{n}: {old.get(n)!r} there, {mine.get(n)!r} now" for n in different[:3])
+        defaults = {n: getattr(Config, n, None) for n in different}
+        there, now = defaults | old, defaults | mine
+        shown = ", ".join(f"{n}: {there[n]!r} there, {now[n]!r} now" for n in different[:3])
         raise UserError(
             f"{folder} holds a run with other settings ({shown}).\nPass another --workdir."
         )

@@ -55,6 +55,7 @@ def test_every_flag_that_may_have_several_values_has(name):
         "augment": "none,crop", "precision": "float32,bfloat16", "epochs": "0.5,2",
         "steps": "5,6", "batch_size": "8,16", "learning_rate": "0.1,0.2", "momentum": "0,0.9",
         "weight_decay": "0,1e-4", "warmup_steps": "0,3", "label_smoothing": "0,0.1",
+        "loss": "softmax_cross_entropy,squared_error",
     }[name]  # fmt: skip
     first, second = (getattr(c, name) for c in dict.fromkeys(j.config for j in _jobs(name, two)))
     assert first != second
@@ -136,6 +137,7 @@ def test_the_folder_is_that_of_what_is_shared():
         {"data_dir": "elsewhere", "workdir": "w"},
     ):
         assert create_grid({"init": "zeros,nspl"} | more, (0, 1, 2)).folder_name() == name
+    assert name == "comparison-a9bfc37a"  # as of commit 92f62e7
     for other in ({"model": "mlp"}, {"model": "mlp,lenet"}, {"steps": "5"}, {"eval_every": 0.5}):
         assert create_grid({"init": "zeros,nspl"} | other).folder_name() != name
 

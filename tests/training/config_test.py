@@ -47,6 +47,7 @@ def test_every_field_is_a_flag_with_the_same_default(parse):
         {"steps": 7, "nesterov": False, "download": True, "boundaries": (0.25, 0.5, 0.875)},
         {"boundaries": (), "dense_init": "zeros", "bias_init": "normal(stddev=0.5)"},
         {"learning_rate": 1e-7, "weight_decay": 0.0, "workdir": "a folder/it's", "seed": 2**32 - 1},
+        {"loss": "squared_error"},
         {"preset": "resnet_cifar"},
         {"preset": "resnet_cifar", "epochs": 20.0, "nesterov": True},
         {"preset": "resnet_cifar", "epochs": 30.0},
@@ -76,6 +77,15 @@ def test_same_run_tells_settings_from_places():
     other = dataclasses.replace(config, seed=1, init="zeros")
     assert other.same_run(json.loads(config.to_json())) == ["init", "seed"]
     assert config.same_run({}) != []
+
+
+def test_what_came_later_is_the_default_where_a_saved_configuration_lacks_it():
+    config, other = Config(model="mlp"), Config(model="mlp", loss="squared_error")
+    saved = json.loads(config.to_json())
+    assert "loss" not in saved and Config(**saved) == config
+    assert config.same_run(saved) == [] and other.same_run(saved) == ["loss"]
+    assert json.loads(other.to_json())["loss"] == "squared_error"
+    assert config.run_name() != other.run_name()
 
 
 def test_preset_is_the_recipe_of_he_et_al():
@@ -127,6 +137,7 @@ def test_boundaries_are_parsed(parse):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"loss": "foo"}, "--loss='foo' is not one of softmax_cross_entropy, sigmoid_cross"),
         ({"optimizer": "foo"}, "--optimizer='foo' is not one of sgd, adam, adamw"),
         ({"schedule": "foo"}, "constant, step, cosine"),
         ({"precision": "float16"}, "float32, bfloat16"),

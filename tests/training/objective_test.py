@@ -3,11 +3,18 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from helpers import draw_dataset, read_rows
 
 from initjax import data
 from initjax.training import METRICS, Config, metric, train_and_evaluate
-from initjax.training.objective import loss_and_metrics, means, zero_metrics
+from initjax.training.objective import (
+    LOSSES,
+    loss_and_metrics,
+    loss_of_frequencies,
+    means,
+    zero_metrics,
+)
 
 
 @pytest.fixture
@@ -52,6 +59,51 @@ def test_one_decorator_adds_a_throw_away_metric(squared, monkeypatch, tmp_path, 
         assert f"rms_logit {row[f'{split}_rms_logit']:.4f}" in out
     events = next((tmp_path / "tensorboard").iterdir()).read_bytes()
     assert b"eval_rms_logit" in events
+
+
+# Of each loss: its own formula, and the logits at which its mean is a given target.
+FORMULAS = {
+    "softmax_cross_entropy": (
+        lambda z, t: -(t * (z - scipy.special.logsumexp(z, -1, keepdims=True))).sum(-1),
+        np.log,
+    ),
+    "sigmoid_cross_entropy": (
+        lambda z, t: (np.log1p(np.exp(z)) - t * z).sum(-1),
+        scipy.special.logit,
+    ),
+    "squared_error": (lambda z, t: ((z - t) ** 2).sum(-1), lambda q: q),
+}
+
+
+def test_every_loss_is_tested():
+    assert FORMULAS.keys() == LOSSES.keys()
+
+
+@pytest.mark.parametrize("loss", FORMULAS)
+def test_losses(loss):
+    logits = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    labels, mask = np.array([0, 1, 2, 3, 4, 0]), np.array([1, 1, 1, 0, 1, 0], bool)
+    found = loss_and_metrics(logits, labels, mask, 0.1, loss)
+    targets = 0.9 * np.eye(5)[labels] + 0.1 / 5
+    expected = FORMULAS[loss][0](logits.astype(np.float64), targets)[mask].sum()
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
+    assert found["correct"] == (logits.argmax(1) == labels)[mask].sum() and found["count"] == 4
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("loss", FORMULAS)
+def test_frequencies_are_the_best_prediction_that_is_the_same_for_all_images(loss, smoothing):
+    labels = np.array([0, 0, 0, 1, 2, 2, 2, 2])
+    frequencies = np.bincount(labels) / 8
+    formula, logits_of = FORMULAS[loss]
+    targets = (1 - smoothing) * np.eye(3)[labels] + smoothing / 3
+    best = logits_of(targets.mean(0))
+    found = loss_of_frequencies(frequencies, smoothing, loss)
+    assert found == pytest.approx(formula(best, targets).mean())
+    for change in 0.1 * np.concatenate([np.eye(3), -np.eye(3)]):
+        assert formula(best + change, targets).mean() > found
+    absent = loss_of_frequencies([*frequencies, 0.0], 0.0, loss)
+    assert absent == pytest.approx(loss_of_frequencies(frequencies, 0.0, loss))
 
 
 def test_a_name_is_taken_once():
