@@ -128,8 +128,8 @@ def lines_table(networks: list[dict]) -> str:
         )
     header = (
         "network | sides | slope | Gaussian slope | steeper than Gaussian | R² of the line"
-        " | Gaussian R² | steepness and depth | Gaussian steepness and depth"
-        " | excess over Gaussian and depth"
+        " | Gaussian R² | Spearman of steepness with depth | of the Gaussian steepness"
+        " | of the difference"
     )
     return markdown(header, rows)
 
@@ -146,7 +146,7 @@ def quantiles_table(networks: list[dict]) -> str:
                     f"{1 - quantile:.0%}",
                     middle((fit["size"] for fit in here), 0),
                     middle(fit["alpha"] for fit in here),
-                    middle(fit["standard_error"] for fit in here),
+                    middle((fit["standard_error"] for fit in here), 3),
                     middle(fit["gaussian_alpha"] for fit in here),
                     of(here, lambda fit: fit["ks"] < 1.36 / np.sqrt(fit["size"])),
                     of(here, lambda f: f["gaussian_ks"] < 1.36 / np.sqrt(f["gaussian_size"])),
@@ -244,10 +244,10 @@ def centres(networks: list[dict]) -> str:
             text = f"{np.mean(difference):+.2f} ± {half:.2f}"
         else:
             text = ", ".join(f"{x:+.2f}" for x in difference) or "-"
-        parts.append(f"{title(found)} {text} (n = {n} layers)")
+        parts.append(f"{title(found)} {text} (n = {n})")
     return (
         "Slope at a kernel's centre less the mean slope at its other positions, where as many"
-        f" weights are (positive: flatter at the centre): {'; '.join(parts)}."
+        f" weights are (positive: flatter at the centre; n layers): {'; '.join(parts)}."
     )
 
 
