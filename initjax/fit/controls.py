@@ -1,6 +1,7 @@
 """Slopes, tails and exponents, beside what as many Gaussian samples show."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
@@ -16,6 +17,20 @@ _CONTROLS = 20  # Gaussian samples beside a log-log slope
 _TAIL_CONTROLS = 5
 
 
+class Line(NamedTuple):
+    """The least-squares line ln(count) = intercept + slope ln(middle of the bin), bins of width 1.
+
+    Attributes:
+      slope: NaN for fewer than two bins that are not empty, as the others.
+      intercept: of a middle at 1.
+      r_squared: the share of the variance of ln(count) that the line explains.
+    """
+
+    slope: float
+    intercept: float
+    r_squared: float
+
+
 def log_log_slope(counted: Histogram) -> float:
     """The slope that least squares finds in a log-log histogram of one side: 100 bins of w > 0.
 
@@ -23,37 +38,50 @@ def log_log_slope(counted: Histogram) -> float:
     unsound: its result depends on the size of the sample, see `gaussian_slopes`. The histogram is
     made from the finer bins of `counted`; NaN for fewer than two weights above 0.
     """
+    return log_log_line(log_log_counts(counted)).slope
+
+
+def log_log_counts(counted: Histogram) -> np.ndarray:
+    """float64[100]: how many w > 0 lie in each of 100 bins of equal width up to the largest."""
     lower, upper, counts = counted.positive
     if counts.sum() < 2:
-        return math.nan
+        return np.zeros(_SLOPE_BINS)
     edges = np.linspace(0, upper[-1], _SLOPE_BINS + 1)
     below = np.interp(edges, np.append(lower, upper[-1]), np.append(0, np.cumsum(counts)))
-    return _slope(np.round(np.diff(below)))
+    return np.round(np.diff(below))
 
 
-def _slope(counts):
+def log_log_line(counts) -> Line:
+    """The line through the bins of `log_log_counts` that are not empty."""
     used = np.flatnonzero(counts > 0)
     if len(used) < 2:
-        return math.nan
-    return float(np.polyfit(np.log(used + 0.5), np.log(counts[used]), 1)[0])
+        return Line(math.nan, math.nan, math.nan)
+    x, y = np.log(used + 0.5), np.log(counts[used])
+    slope, intercept = np.polyfit(x, y, 1)
+    r_squared = np.corrcoef(x, y)[0, 1] ** 2 if np.ptp(y) > 0 else math.nan
+    return Line(float(slope), float(intercept), float(r_squared))
 
 
 def gaussian_slopes(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.ndarray:
-    """`log_log_slope` of Gaussian samples that have `size` values above 0, drawn as histograms.
+    """`log_log_slope` of Gaussian samples that have `size` values above 0."""
+    return np.array([log_log_line(c).slope for c in gaussian_log_log_counts(size, samples, seed)])
+
+
+def gaussian_log_log_counts(size: int, samples: int = _CONTROLS, seed: int = 0) -> np.ndarray:
+    """int64[samples, 100]: `log_log_counts` of Gaussian samples, drawn as histograms.
 
     The largest of n half-normal values is drawn by inverting its distribution function; given it,
     the others are independent below it, so that their counts are multinomial.
     """
     rng = np.random.default_rng(seed)
-    slopes = np.empty(samples)
+    rows = np.empty((samples, _SLOPE_BINS), np.int64)
     for i in range(samples):
         largest = -scipy.special.ndtri(-math.expm1(math.log(rng.uniform()) / size) / 2)
         edges = np.linspace(0, largest, _SLOPE_BINS + 1)
         shares = -np.diff(2 * scipy.special.ndtr(-edges))
-        counts = rng.multinomial(size - 1, shares / shares.sum())
-        counts[-1] += 1
-        slopes[i] = _slope(counts)
-    return slopes
+        rows[i] = rng.multinomial(size - 1, shares / shares.sum())
+        rows[i, -1] += 1
+    return rows
 
 
 def gaussian_histogram(size: int, rng: np.random.Generator) -> Histogram:
