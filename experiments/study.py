@@ -37,6 +37,13 @@ _ANSWERS = {
     "worse but within the margin": "disagree",
     "worse": "disagree",
 }
+_NO_DIFFERENCE = {
+    "better": "disagree",
+    "better but within the margin": "agree",
+    "equivalent": "agree",
+    "worse but within the margin": "agree",
+    "worse": "disagree",
+}
 
 
 def parts_of(study: str) -> dict[str, dict]:
@@ -137,7 +144,7 @@ def gap_table(runs: Sequence[rows.Run], verdict: Verdict) -> list[str]:
 def part_lines(study: str, part: dict) -> list[str]:
     """The section of a part in the study's README."""
     lines = [f"### {part['name']}", "", part["asks"], ""]
-    flags = " ".join(f"'{flag}'" if set(flag) & set("(*") else flag for flag in part["flags"])
+    flags = " ".join(f'"{flag}"' if set(flag) & set("(' ") else flag for flag in part["flags"])
     lines += ["```", f"python launch.py {flags}", "```", ""]
     verdict, about = judged(study, part)
     if verdict is None:
@@ -203,8 +210,9 @@ def answer_of(claim: dict) -> tuple[str, str]:
     """(what was found, agree / disagree / cannot tell) of a claim.
 
     One with `found` says it itself, from a result that another file holds. One with `part` is
-    answered from rows: "`first` is better than `second`", in the setting of which the values in
-    `setting` are part, or over all of them; or "the accuracy of `first` is `value`".
+    answered from rows: "`first` is better than `second`" (or, where it `expects` that, equivalent),
+    in the setting of which the values in `setting` are part, or over all of them; or "the accuracy
+    of `first` is `value`".
     """
     if "found" in claim:
         return claim["found"], claim["answer"]
@@ -231,7 +239,8 @@ def answer_of(claim: dict) -> tuple[str, str]:
     sign = 1 if pair.a == claim["first"] else -1
     if claim.get("measure", "accuracy") == "accuracy":
         word = tables.difference_from(contests[0].pairs, claim["first"], claim["second"])[2]
-        return pair.sentence, _ANSWERS.get(word, "cannot tell")
+        answers = _NO_DIFFERENCE if claim.get("expects") == "equivalent" else _ANSWERS
+        return pair.sentence, answers.get(word, "cannot tell")
     difference = getattr(pair, claim["measure"])
     if difference is None or difference.p is None:
         return "too few seeds", "cannot tell"
