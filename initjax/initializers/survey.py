@@ -86,6 +86,8 @@ def survey_kaiming(
     which grows with the width: by 2 sqrt(fan_in / pi) a ReLU layer, 18.05 at 256 units, 1.9e6 in
     five layers. All units then are positive, so that the network is linear, and all follow xbar, so
     that inputs differ in the size of the outputs and in nothing else. Sigmoid and tanh saturate.
+    `mlp(depth=4)` on the digits, 110 steps at rate 0.01, one seed: 0.100 of the test images, which
+    is chance, where `he_normal` gets 0.894.
 
     Args:
       activation: a name or an elementwise function; `initjax.gain(activation)` is the gain.

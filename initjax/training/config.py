@@ -17,6 +17,7 @@ from initjax.data.augmentation import AUGMENTATIONS
 from initjax.data.images import MAX_SIZE
 from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
+from initjax.network.warm_starts import read_warm_start
 from initjax.support.arguments import one_of
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json
@@ -31,6 +32,10 @@ PRECISIONS = ("float32", "bfloat16")
 
 # These say where a run finds and leaves things; they do not change what it computes.
 _PLACES = ("data_dir", "download", "workdir")
+
+# Came later than config.json did: left out where they are the default, so that folders and rows of
+# earlier versions are those of the same runs.
+_LATER = ("init_from",)
 
 
 class Named(str):
@@ -69,6 +74,7 @@ _NAMED: dict[str, tuple[Callable, bool]] = {
     "init": (get, False),
     "dense_init": (get, True),
     "bias_init": (get, False),
+    "init_from": (read_warm_start, True),
     "refine": (_refinement, True),
     "model": (_model, False),
 }
@@ -82,11 +88,17 @@ def _flag(default, help_text, choices=None):
 class Config:
     """The settings of one training run. `Config.create` applies a preset first.
 
-    init, dense_init, bias_init, refine and model are given as texts or as what these name; either
-    way they become `Named`: a text, with an initializer, or a `Call`, as its `value`.
+    init, dense_init, bias_init, init_from, refine and model are given as texts or as what these
+    name; either way they become `Named`: a text, with an initializer, a `WarmStart`, or a `Call`,
+    as its `value`.
     """
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
+    init_from: str = _flag(
+        "",
+        "Folder of a run, or file of weights, whose layers take the place of those of their shape:"
+        " PATH, or \"depth_warm_start('PATH', layers='Conv_[0-3]$')\".",
+    )
     refine: str = _flag(
         "", f"Refinement of the initial weights: {', '.join(refine.names())}; empty: none."
     )
@@ -199,10 +211,11 @@ class Config:
         return shlex.join(["python", "launch.py", *flags])
 
     def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: v for k, v in fields.items() if k not in _LATER or v != getattr(Config, k)}
 
     def to_json(self) -> str:
-        """All fields, as saved in config.json."""
+        """The fields as saved in config.json: all but later ones that are the default."""
         return strict_json(self._fields(), indent=2)
 
     def same_run(self, saved: dict[str, Any]) -> list[str]:
