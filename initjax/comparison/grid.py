@@ -23,8 +23,8 @@ from initjax.support.errors import UserError
 from initjax.support.naming import parse, split_names
 from initjax.training.config import Config
 
-STARTS = ("init", "dense_init", "bias_init", "refine")
-_NAMES = (*STARTS, "model")  # texts that are calls
+STARTS = ("init", "dense_init", "bias_init", "init_from", "refine")
+_NAMES = ("init", "dense_init", "bias_init", "refine", "model")  # texts that are calls
 # Of one comparison there is one; `boundaries` is a list by itself, and seeds are given as such.
 _SINGLE = ("data_dir", "download", "workdir", "preset", "seed", "boundaries", "nesterov")
 _SINGLE += ("eval_every",)
@@ -194,7 +194,8 @@ def _check_starts(configs: Sequence[Config]) -> None:
     seen: list[tuple[tuple, str]] = []
     for config in configs:
         dense = config.dense_init.value or config.init.value
-        what = (config.init.value, dense, config.bias_init.value, str(config.refine))
+        what = (config.init.value, dense, config.bias_init.value)
+        what += (config.init_from.value, str(config.refine))
         name = start_of(vars(config))
         for other, other_name in seen:
             if what == other and name != other_name:

@@ -43,7 +43,7 @@ _NOT_RUN = "not run"
 _WEIGHTS = "initial weights"
 
 # Of a Config: what the start is, not the program.
-_START = ("init", "dense_init", "bias_init", "refine")
+_START = ("init", "dense_init", "bias_init", "init_from", "refine")
 _NO_PROGRAM = (*_START, *NUMBERS, "seed", "preset", "download", "workdir")
 _DATA = ("dataset", "data_dir", "image_size")
 
@@ -344,7 +344,7 @@ class _Population:
                 tree = checkpoints.restore_latest(like, self._listener.say)
             if tree is None:
                 tree = replicas.create_states(members) | measured.arrays
-                if save and any(job.config.refine for job in chunk.jobs):
+                if save and any(job.config.init_from or job.config.refine for job in chunk.jobs):
                     save(0, tree)
             measured.arrays = {name: np.array(tree.pop(name)) for name in measured.arrays}
             self._listener.began(list(map(str, chunk.jobs)), int(tree["state"].step[0]), new)

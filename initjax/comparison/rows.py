@@ -27,7 +27,7 @@ MOVES = "initial weights, order and augmentation of the images"  # by a seed of 
 
 # Of config.json: what says nothing about the result, or is told elsewhere in a row.
 _NO_SETTING = ("data_dir", "download", "workdir", "eval_every", "seed", "learning_rate")
-_STARTS = ("init", "refine", "dense_init", "bias_init")
+_STARTS = ("init", "refine", "dense_init", "bias_init", "init_from")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,12 +391,14 @@ def _run(row: Mapping[str, Any]) -> Run:
 
 
 def start_of(config: Mapping[str, Any]) -> str:
-    """The name of a run's start, from its settings: initializers and refinement."""
+    """The name of a run's start, from its settings: initializers, warm start and refinement."""
     name = str(config.get("init", ""))
     if config.get("dense_init"):
         name += f", dense {config['dense_init']}"
     if config.get("bias_init", "zeros") != "zeros":
         name += f", bias {config['bias_init']}"
+    if config.get("init_from"):
+        name += f", from {config['init_from']}"
     return name + (f" + {config['refine']}" if config.get("refine") else "")
 
 

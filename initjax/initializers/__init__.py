@@ -39,6 +39,10 @@ from initjax.initializers.variance_scaling import (
     xavier_uniform as xavier_uniform,
     xavier_untruncated_normal as xavier_untruncated_normal,
 )
+from initjax.initializers.survey import (
+    survey_kaiming as survey_kaiming,
+    survey_xavier as survey_xavier,
+)
 from initjax.initializers.nspl import nspl as nspl
 from initjax.initializers.pli import pli as pli
 from initjax.initializers.scale_mixture import scale_mixture as scale_mixture

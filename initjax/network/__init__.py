@@ -1,5 +1,9 @@
-"""A model's parameter tree and its layers: rules by path, and taps into what layers put out."""
+"""A model's parameter tree and its layers: rules by path, starts from another network's, and taps
+into what layers put out."""
 
+from initjax.network.depth_warm_start import (
+    DepthWarmStart as DepthWarmStart,
+)
 from initjax.network.paths import (
     path_key as path_key,
     path_name as path_name,
@@ -7,4 +11,7 @@ from initjax.network.paths import (
 from initjax.network.rules import (
     Rule as Rule,
     reinitialize as reinitialize,
+)
+from initjax.network.warm_starts import (
+    from_checkpoint as from_checkpoint,
 )

@@ -17,6 +17,7 @@ from initjax.data.augmentation import AUGMENTATIONS
 from initjax.data.images import MAX_SIZE
 from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
+from initjax.network.warm_starts import read_warm_start
 from initjax.support.arguments import one_of
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json
@@ -35,7 +36,7 @@ _PLACES = ("data_dir", "download", "workdir")
 
 # Came later than config.json did: left out where they are the default, so that folders and rows of
 # earlier versions are those of the same runs.
-_LATER = ("loss",)
+_LATER = ("loss", "init_from")
 
 
 class Named(str):
@@ -74,6 +75,7 @@ _NAMED: dict[str, tuple[Callable, bool]] = {
     "init": (get, False),
     "dense_init": (get, True),
     "bias_init": (get, False),
+    "init_from": (read_warm_start, True),
     "refine": (_refinement, True),
     "model": (_model, False),
 }
@@ -87,11 +89,17 @@ def _flag(default, help_text, choices=None):
 class Config:
     """The settings of one training run. `Config.create` applies a preset first.
 
-    init, dense_init, bias_init, refine and model are given as texts or as what these name; either
-    way they become `Named`: a text, with an initializer, or a `Call`, as its `value`.
+    init, dense_init, bias_init, init_from, refine and model are given as texts or as what these
+    name; either way they become `Named`: a text, with an initializer, a `WarmStart`, or a `Call`,
+    as its `value`.
     """
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
+    init_from: str = _flag(
+        "",
+        "Folder of a run, or file of weights, whose layers take the place of those of their shape:"
+        " PATH, or \"depth_warm_start('PATH', layers='Conv_[0-3]$')\".",
+    )
     refine: str = _flag(
         "", f"Refinement of the initial weights: {', '.join(refine.names())}; empty: none."
     )

@@ -13,7 +13,7 @@ import numpy as np
 from initjax import data
 from initjax.support.environment import describe_environment
 from initjax.support.errors import Interrupted, UserError
-from initjax.support.files import write_whole
+from initjax.support.files import strict_json, write_whole
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import Config
 from initjax.training.devices import Devices
@@ -64,7 +64,8 @@ def train(
       stop_at_nan: False goes on where the loss is no number, as a study of starts may want.
       devices: which share a batch; None: all of this process.
       **settings: fields of `Config`, as the flags of launch.py: learning_rate, epochs or steps,
-        batch_size, optimizer, seed, refine, eval_every, ...; for a model by name init, too.
+        batch_size, optimizer, seed, init_from, refine, eval_every, ...; for a model by name init,
+        too.
 
     Returns:
       (rows, state): the rows as in metrics.jsonl, and the last state, on the host; `state.params`
@@ -87,6 +88,8 @@ def train(
     trainer = Trainer(config, dataset, None if by_name else model, devices)
     listener = Quiet() if reporter is None else reporter
     state = trainer.create_state(variables)
+    if config.init_from:
+        state, _ = trainer.warm_start(state)
     if config.refine:
         state, report = trainer.refine(state)
         listener.say(str(report))
@@ -139,7 +142,15 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if restored:
             state, totals = trainer.place(restored["state"]), trainer.place(restored["totals"])
             reporter.say(f"resumed at step {int(state.step)} from {folder}")
-        elif config.refine:
+        if not restored and config.init_from:
+            state, report = trainer.warm_start(state)
+            text = strict_json(report | {"environment": describe_environment()}, indent=2)
+            write_whole(folder / "init_from.json", text + "\n")
+            origins = report["origins"].values()
+            reporter.say(
+                f"{sum(map(bool, origins))} of {len(origins)} arrays from {config.init_from}"
+            )
+        if not restored and config.refine:
             reporter.say(f"refining the initial weights by {config.refine}")
             state, report = trainer.refine(state)
             text = report.to_json(environment=describe_environment())

@@ -24,7 +24,7 @@ from initjax.training.devices import ReplicaDevices
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, weights_key
-from initjax.training.start import Refinement, drawn_by, model_of, state_of
+from initjax.training.start import Refinement, drawn_by, model_of, state_of, warm_started
 from initjax.training.step import TrainState, train_step
 from initjax.training.trainer import Trainer, identity
 
@@ -124,6 +124,9 @@ class Replicas:
             variables = self._drawn_by(model)
         if callable(variables):
             variables = variables(weights_key(key))
+        if config.init_from:
+            params, _ = warm_started(config, jax.device_get(variables["params"]))
+            variables = {**variables, "params": params}
         if config.refine:
             key = refinement_key(key)
             refinement = Refinement(config.refine.value, model, self._dataset, key)

@@ -59,6 +59,15 @@ def state_of(optimizer, variables) -> TrainState:
     )
 
 
+def warm_started(config: Config, params):
+    """`params` with what `--init_from` takes over, and its report: where each leaf came from."""
+    try:
+        params, origins = config.init_from.value(params)
+    except UserError as error:
+        raise UserError(f"--init_from: {error}") from None
+    return params, {"init_from": config.init_from, "origins": origins}
+
+
 def create_state(model, optimizer, image_shape, key, variables=None) -> TrainState:
     """The state before the first step.
 

@@ -16,7 +16,7 @@ from initjax.training.feed import Feed
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, step_keys, weights_key
-from initjax.training.start import Refinement, create_state, model_of, on_axis
+from initjax.training.start import Refinement, create_state, model_of, on_axis, warm_started
 from initjax.training.step import TrainState, eval_step, train_step
 
 
@@ -88,11 +88,19 @@ class Trainer:
             )
         return self.place(state)
 
+    def warm_start(self, state: TrainState):
+        """The state before the first step with what `--init_from` names, and the report of it."""
+        params, report = warm_started(self.config, jax.device_get(state.params))
+        return self._with(state, params), report
+
     def refine(self, state: TrainState):
         """The state before the first step with refined parameters, and the report of it."""
         params, report = self._refinement.apply(jax.device_get(state.params))
+        return self._with(state, params), report
+
+    def _with(self, state, params):
         state = state.replace(params=params, opt_state=self._optimizer.init(params))
-        return self.place(jax.device_get(state)), report
+        return self.place(jax.device_get(state))
 
     def layer_statistics(self, state: TrainState) -> dict[str, float]:
         """What a run that is refined for consistency records of every layer; else nothing."""

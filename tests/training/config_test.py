@@ -48,6 +48,7 @@ def test_every_field_is_a_flag_with_the_same_default(parse):
         {"boundaries": (), "dense_init": "zeros", "bias_init": "normal(stddev=0.5)"},
         {"learning_rate": 1e-7, "weight_decay": 0.0, "workdir": "a folder/it's", "seed": 2**32 - 1},
         {"loss": "squared_error"},
+        {"init_from": "depth_warm_start('runs/a b', layers='Conv_[0-3]$|Dense')"},
         {"preset": "resnet_cifar"},
         {"preset": "resnet_cifar", "epochs": 20.0, "nesterov": True},
         {"preset": "resnet_cifar", "epochs": 30.0},
@@ -189,6 +190,7 @@ def test_run_name_tells_settings_apart():
         Config(model="mlp", seed=1),
         Config(model="mlp", learning_rate=0.2),
         Config(model="mlp", init="nspl(alpha=2)"),
+        Config(model="mlp", init_from="runs/a"),
         Config(model="mlp(width=10)"),
     ]
     names = [config.run_name() for config in configs]
