@@ -57,6 +57,12 @@ def markdown(header: str, rows: list[list]) -> str:
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
 
 
+def alphas(sides: list[dict], law: str) -> str:
+    """Of all sides, with the median standard error over resampled filters."""
+    error = np.median([side["filters_errors"][law] for side in sides])
+    return f"{middle(side['laws'][law]['parameters']['alpha'] for side in sides)}, {error:.3f}"
+
+
 def laws_table(networks: list[dict]) -> str:
     rows = []
     for found in networks:
@@ -70,16 +76,17 @@ def laws_table(networks: list[dict]) -> str:
                 counted(side["best"] for side in sides),
                 of(sides, lambda side: side["best"] == "truncated_power_law"),
                 of(truncated, lambda law: law["nats_over_normal"] > 0),
-                middle(law["parameters"]["alpha"] for law in truncated),
+                alphas(sides, "truncated_power_law"),
                 middle(law["ks"] for law in truncated),
-                middle(law["parameters"]["alpha"] for law in cutoff),
+                alphas(sides, "cutoff_power_law"),
                 middle((law["ks"] for law in cutoff), 3),
                 middle((side["laws"][side["best"]]["ks"] for side in sides), 3),
             ]
         )
     header = (
         "network | layers, weights | best law of a side | truncated is best"
-        " | truncated beats half-normal | alpha, truncated | its KS | alpha, cut-off | its KS"
+        " | truncated beats half-normal | alpha, truncated, its standard error | KS"
+        " | alpha, cut-off, its standard error | KS"
         " | KS of the best law"
     )
     return markdown(header, rows)
@@ -408,7 +415,8 @@ def plot_kurtosis(networks: list[dict]) -> Figure:
 
 def section(networks: list[dict]) -> str:
     parts = [
-        "**One side, eleven laws** (n: two sides a layer; median, range in brackets)",
+        "**One side, eleven laws** (two sides a layer; medians, ranges in brackets; of standard"
+        " errors over resampled filters the median)",
         laws_table(networks),
         "**The double-log line of one side**",
         lines_table(networks),
