@@ -2,7 +2,7 @@
 
 `results/caffenet/fit.json` is of CaffeNet's first two convolutions, by
 
-    python -m initjax.fit ../shared/weights/caffenet_conv1_conv2.npz --out=experiments/nspl/results/caffenet
+    python -m initjax.fit WEIGHTS/caffenet_conv1_conv2.npz --out=experiments/nspl/results/caffenet
 
 where the weights are of the one-GPU AlexNet that Caffe trained on ImageNet.
 """
