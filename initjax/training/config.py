@@ -22,6 +22,7 @@ from initjax.support.errors import UserError
 from initjax.support.files import strict_json
 from initjax.support.naming import Call, parse
 from initjax.theory.activations import activation_names, get_activation
+from initjax.training.layer_rates import read_rules
 from initjax.training.objective import DEFAULT_LOSS, LOSSES
 from initjax.training.recipes import PRESETS
 
@@ -35,7 +36,7 @@ _PLACES = ("data_dir", "download", "workdir")
 
 # Came later than config.json did: left out where they are the default, so that folders and rows of
 # earlier versions are those of the same runs.
-_LATER = ("loss",)
+_LATER = ("loss", "learning_rate_rules")
 
 
 class Named(str):
@@ -76,6 +77,7 @@ _NAMED: dict[str, tuple[Callable, bool]] = {
     "bias_init": (get, False),
     "refine": (_refinement, True),
     "model": (_model, False),
+    "learning_rate_rules": (read_rules, True),
 }
 
 
@@ -88,7 +90,8 @@ class Config:
     """The settings of one training run. `Config.create` applies a preset first.
 
     init, dense_init, bias_init, refine and model are given as texts or as what these name; either
-    way they become `Named`: a text, with an initializer, or a `Call`, as its `value`.
+    way they become `Named`: a text, with an initializer, or a `Call`, as its `value`. So does the
+    text of learning_rate_rules; its value is pairs (pattern, factor).
     """
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
@@ -113,6 +116,11 @@ class Config:
     batch_size: int = _flag(128, "Images a step, on all devices together.")
     optimizer: str = _flag("sgd", "Optimizer.", OPTIMIZERS)
     learning_rate: float = _flag(0.1, "Peak learning rate.")
+    learning_rate_rules: str = _flag(
+        "",
+        "Factors on the learning rate by layer, such as 'Conv_0=0.5,Dense=0.1': regular expressions"
+        " that are searched in a parameter's path; the first that is found counts.",
+    )
     momentum: float = _flag(0.9, "Momentum of sgd; first moment decay of adam and adamw.")
     nesterov: bool = _flag(True, "Nesterov momentum.")
     weight_decay: float = _flag(
