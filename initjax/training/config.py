@@ -36,7 +36,7 @@ _PLACES = ("data_dir", "download", "workdir")
 
 # Came later than config.json did: left out where they are the default, so that folders and rows of
 # earlier versions are those of the same runs.
-_LATER = ("loss", "learning_rate_rules")
+_LATER = ("loss", "learning_rate_rules", "record_statistics")
 
 
 class Named(str):
@@ -139,6 +139,11 @@ class Config:
     precision: str = _flag("float32", "Dtype of the computation.", PRECISIONS)
     seed: int = _flag(0, "Seed of everything random.")
     eval_every: float = _flag(1.0, "Epochs between evaluations.")
+    record_statistics: bool = _flag(
+        False,
+        "Write statistics.jsonl: before the first step and at every evaluation, by layer, mean,"
+        " variance and total variance of pre-activations, and the size of weight updates.",
+    )
     workdir: str = _flag("", "Folder of the run; empty: runs/<data>-<model>-<init>-<digest>.")
 
     @classmethod

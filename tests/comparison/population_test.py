@@ -390,6 +390,12 @@ def test_a_folder_takes_one_population_at_a_time(tmp_path):
         run_jobs(jobs(), draw_dataset(), folder=tmp_path, listener=Again())
 
 
+def test_statistics_of_layers_are_of_single_runs(tmp_path):
+    with pytest.raises(UserError, match="--record_statistics is of a single run"):
+        run_jobs([job(), job(record_statistics=True)], draw_dataset(), folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_lines_and_table():
     stream = io.StringIO()
     with Terminal(stream) as terminal:

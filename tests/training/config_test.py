@@ -47,6 +47,7 @@ def test_every_field_is_a_flag_with_the_same_default(parse):
         {"steps": 7, "nesterov": False, "download": True, "boundaries": (0.25, 0.5, 0.875)},
         {"boundaries": (), "dense_init": "zeros", "bias_init": "normal(stddev=0.5)"},
         {"learning_rate": 1e-7, "weight_decay": 0.0, "workdir": "a folder/it's", "seed": 2**32 - 1},
+        {"record_statistics": True, "loss": "squared_error"},
         {"loss": "squared_error", "learning_rate_rules": "Conv_0=0.5,Dense_[0-9]{1,2}=0.1"},
         {"preset": "resnet_cifar"},
         {"preset": "resnet_cifar", "epochs": 20.0, "nesterov": True},
