@@ -158,6 +158,11 @@ def run_jobs(
     if dataset is not None:
         named = {"dataset": dataset.name}
         jobs = [dataclasses.replace(j, config=dataclasses.replace(j.config, **named)) for j in jobs]
+    if any(job.config.record_statistics for job in jobs):
+        raise UserError(
+            "--record_statistics is of a single run: a comparison keeps no folder for each.\n"
+            "Leave it out, or train that start by itself."
+        )
     listener = Quiet() if listener is None else listener
     with _Book(folder) as book:
         population = _Population(jobs, dataset, method_here(method), book, listener)

@@ -1,8 +1,9 @@
 """Initializers by rules on the paths of a parameter tree."""
 
 import dataclasses
+import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -45,12 +46,7 @@ class Rule:
     scale: float | Callable[[int, int], float] | None = None
 
     def __post_init__(self):
-        try:
-            groups = re.compile(self.pattern).groupindex
-        except (re.error, TypeError) as error:
-            raise UserError(
-                f"pattern={self.pattern!r} is not a regular expression: {error}."
-            ) from None
+        groups = compile_pattern(self.pattern).groupindex
         object.__setattr__(self, "init", get(self.init))
         if callable(self.scale):
             if not self.stacked and "layer" not in groups:
@@ -60,6 +56,27 @@ class Rule:
                 )
         elif self.scale is not None:
             object.__setattr__(self, "scale", finite(self.scale, "scale"))
+
+
+def compile_pattern(pattern: str) -> re.Pattern:
+    """The regular expression; a UserError where it is none."""
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UserError(f"pattern={pattern!r} is not a regular expression: {error}.") from None
+
+
+def first_matches(
+    patterns: Sequence[str], paths: Sequence[str]
+) -> list[tuple[int, re.Match[str]] | None]:
+    """For each path (number, match) of the first pattern that is found in it; None where none is.
+
+    Raises:
+      UserError (a ValueError): a pattern that is the first in no path; it names the nearest paths.
+    """
+    matches = [_first_match(patterns, path) for path in paths]
+    _check_every_pattern_is_used(patterns, matches, paths)
+    return matches
 
 
 def reinitialize(
@@ -109,8 +126,7 @@ def reinitialize(
     rules = _rules(rules)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     paths = [path_name(path) for path, _ in leaves]
-    matches = [_first_match(rules, path) for path in paths]
-    _check_every_rule_is_used(rules, matches, paths)
+    matches = first_matches([rule.pattern for rule in rules], paths)
     scales = _scales(rules, matches, [np.shape(leaf) for _, leaf in leaves], paths)
     key = _movable(key, leaves)
     new_leaves = []
@@ -142,26 +158,27 @@ def _rules(rules) -> list[Rule]:
     return made
 
 
-def _first_match(rules, path):
-    """(number of the rule, its match) of the first rule that matches; None where none does."""
-    for i, rule in enumerate(rules):
-        match = re.search(rule.pattern, path)
+def _first_match(patterns, path):
+    for i, pattern in enumerate(patterns):
+        match = re.search(pattern, path)
         if match:
             return i, match
     return None
 
 
-def _check_every_rule_is_used(rules, matches, paths):
+def _check_every_pattern_is_used(patterns, matches, paths):
     used = {match[0] for match in matches if match is not None}
-    for i, rule in enumerate(rules):
+    for i, pattern in enumerate(patterns):
         if i in used:
             continue
-        if any(re.search(rule.pattern, path) for path in paths):
+        if any(re.search(pattern, path) for path in paths):
             raise UserError(
-                f"The rule {rule.pattern!r} is never reached: earlier rules match all its leaves."
+                f"The rule {pattern!r} is never reached: earlier rules match all its leaves."
             )
-        shown = ", ".join(paths[:_SHOWN_PATHS]) + (", ..." if len(paths) > _SHOWN_PATHS else "")
-        raise UserError(f"The rule {rule.pattern!r} matches no leaf. There are: {shown or 'none'}.")
+        near = difflib.get_close_matches(pattern, paths, n=_SHOWN_PATHS, cutoff=0.0)
+        shown = ", ".join(path for path in paths if path in near)
+        shown += ", ..." if len(paths) > _SHOWN_PATHS else ""
+        raise UserError(f"The rule {pattern!r} matches no leaf. There are: {shown or 'none'}.")
 
 
 def _scales(rules, matches, shapes, paths):

@@ -23,6 +23,7 @@ from initjax.support.errors import UserError
 from initjax.support.files import strict_json
 from initjax.support.naming import Call, parse
 from initjax.theory.activations import activation_names, get_activation
+from initjax.training.layer_rates import read_rules
 from initjax.training.objective import DEFAULT_LOSS, LOSSES
 from initjax.training.recipes import PRESETS
 
@@ -36,7 +37,7 @@ _PLACES = ("data_dir", "download", "workdir")
 
 # Came later than config.json did: left out where they are the default, so that folders and rows of
 # earlier versions are those of the same runs.
-_LATER = ("loss", "init_from")
+_LATER = ("loss", "init_from", "learning_rate_rules", "record_statistics")
 
 
 class Named(str):
@@ -78,6 +79,7 @@ _NAMED: dict[str, tuple[Callable, bool]] = {
     "init_from": (read_warm_start, True),
     "refine": (_refinement, True),
     "model": (_model, False),
+    "learning_rate_rules": (read_rules, True),
 }
 
 
@@ -91,7 +93,7 @@ class Config:
 
     init, dense_init, bias_init, init_from, refine and model are given as texts or as what these
     name; either way they become `Named`: a text, with an initializer, a `WarmStart`, or a `Call`,
-    as its `value`.
+    as its `value`. So does the text of learning_rate_rules; its value is pairs (pattern, factor).
     """
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
@@ -121,6 +123,11 @@ class Config:
     batch_size: int = _flag(128, "Images a step, on all devices together.")
     optimizer: str = _flag("sgd", "Optimizer.", OPTIMIZERS)
     learning_rate: float = _flag(0.1, "Peak learning rate.")
+    learning_rate_rules: str = _flag(
+        "",
+        "Factors on the learning rate by layer, such as 'Conv_0=0.5,Dense=0.1': regular expressions"
+        " that are searched in a parameter's path; the first that is found counts.",
+    )
     momentum: float = _flag(0.9, "Momentum of sgd; first moment decay of adam and adamw.")
     nesterov: bool = _flag(True, "Nesterov momentum.")
     weight_decay: float = _flag(
@@ -139,6 +146,11 @@ class Config:
     precision: str = _flag("float32", "Dtype of the computation.", PRECISIONS)
     seed: int = _flag(0, "Seed of everything random.")
     eval_every: float = _flag(1.0, "Epochs between evaluations.")
+    record_statistics: bool = _flag(
+        False,
+        "Write statistics.jsonl: before the first step and at every evaluation, by layer, mean,"
+        " variance and total variance of pre-activations, and the size of weight updates.",
+    )
     workdir: str = _flag("", "Folder of the run; empty: runs/<data>-<model>-<init>-<digest>.")
 
     @classmethod

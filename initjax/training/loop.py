@@ -19,6 +19,7 @@ from initjax.training.config import Config
 from initjax.training.devices import Devices
 from initjax.training.objective import METRICS, means
 from initjax.training.progress import Listener, Quiet, Reporter, folder_contents
+from initjax.training.statistics import StatisticsLog
 from initjax.training.step import TrainState
 from initjax.training.stopping import stop_signals
 from initjax.training.trainer import Trainer
@@ -75,9 +76,10 @@ def train(
       UserError (a ValueError): settings, data, or a loss that is no number.
     """
     by_name = isinstance(model, str)
-    for name in ("workdir", *(() if by_name else _OF_NAMED_MODELS)):
-        if name in settings:
-            why = "train keeps no folder" if name == "workdir" else "the model given has its own"
+    in_folder = ("workdir", "record_statistics")
+    for name in (*in_folder, *(() if by_name else _OF_NAMED_MODELS)):
+        if settings.get(name):
+            why = "train keeps no folder" if name in in_folder else "the model given has its own"
             raise UserError(f"{name}={settings[name]!r}: {why}.")
     config = Config.create(**settings, **({"model": model} if by_name else {}))
     if isinstance(dataset, str):
@@ -138,7 +140,9 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             f" on {trainer.devices}, {config.precision}"
         )
         reporter.say(f"repeat with: {config.command()}")
-        restored = checkpoints.restore_latest({"state": state, "totals": totals}, reporter.say)
+        log = StatisticsLog(folder, trainer) if config.record_statistics else None
+        like = {"state": state, "totals": totals} | ({"logged": state.params} if log else {})
+        restored = checkpoints.restore_latest(like, reporter.say)
         if restored:
             state, totals = trainer.place(restored["state"]), trainer.place(restored["totals"])
             reporter.say(f"resumed at step {int(state.step)} from {folder}")
@@ -157,10 +161,24 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             write_whole(folder / "refine.json", text + "\n")
             reporter.say(str(report))
         reporter.resume(int(state.step))
+        if log and restored:
+            log.resume(int(state.step), restored["logged"])
+        elif log:
+            log.begin(state)
         if int(state.step) < trainer.total_steps:
             reporter.say("compiling the training step")
             seconds = reporter.rows[-1]["seconds"] if reporter.rows else 0.0
-            run_steps(trainer, state, totals, reporter, seconds=seconds, save=checkpoints.save)
+            run_steps(
+                trainer,
+                state,
+                totals,
+                reporter,
+                seconds=seconds,
+                save=lambda step, tree: checkpoints.save(
+                    step, tree | ({"logged": log.params} if log else {})
+                ),
+                record=log.record if log else None,
+            )
         if not reporter.rows:
             raise UserError(
                 f"The run in {folder} is finished, but its metrics.jsonl has lost its rows.\n"

@@ -6,6 +6,7 @@ from typing import Any
 import optax
 
 from initjax.training.config import Config
+from initjax.training.layer_rates import scale_by_rules
 
 
 def create_schedule(config: Config, total_steps: int, peak=None) -> optax.Schedule:
@@ -34,7 +35,9 @@ def create_optimizer(
     """sgd, adam or adamw.
 
     Weight decay acts on every parameter, as in He et al. 2015: for sgd and adam it is added to the
-    gradient (an L2 penalty), for adamw it is decoupled (Loshchilov & Hutter 2019).
+    gradient (an L2 penalty), for adamw it is decoupled (Loshchilov & Hutter 2019). A momentum of 0
+    leaves plain gradient descent, with and without Nesterov's form. Where the Config has learning
+    rate rules, every layer's rate is multiplied by its factor; see `scale_by_rules`.
 
     Args:
       config: of the run.
@@ -43,6 +46,12 @@ def create_optimizer(
     """
     if numbers is None:
         numbers = vars(config)
+    rules = config.learning_rate_rules.value
+    optimizer = _create_optimizer(config, total_steps, numbers)
+    return optax.chain(optimizer, scale_by_rules(rules)) if rules else optimizer
+
+
+def _create_optimizer(config, total_steps, numbers):
     schedule = create_schedule(config, total_steps, numbers["learning_rate"])
     if config.optimizer == "adamw":
         return optax.adamw(

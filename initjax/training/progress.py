@@ -1,6 +1,5 @@
 """What a run says while it runs, and to whom: nobody, a terminal and its folder, or you."""
 
-import json
 import pathlib
 import shutil
 import sys
@@ -10,9 +9,10 @@ from typing import Protocol
 import tensorboardX
 import tqdm
 
-from initjax.support.files import strict_json, write_whole
+from initjax.support.files import strict_json
 from initjax.training.objective import METRICS
 from initjax.training.pictures import plot_curves
+from initjax.training.workdir import keep_rows
 
 
 class Listener(Protocol):
@@ -85,15 +85,7 @@ class Reporter:
 
         Call it once, before the first `progress` or `evaluation`.
         """
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the last line of a run that was killed
-            if row["step"] <= step:
-                self.rows.append(row)
-        write_whole(self._path, "".join(strict_json(row) + "\n" for row in self.rows))
+        self.rows += keep_rows(self._path, step)
         if step < self._total_steps:
             # TensorBoard forgets the events that this run will write again.
             self._events = tensorboardX.SummaryWriter(

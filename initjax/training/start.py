@@ -1,4 +1,4 @@
-"""What a run starts from: made, then refined parameters, and what is recorded of their layers."""
+"""What a run starts from: made, then refined parameters."""
 
 import functools
 
@@ -10,7 +10,6 @@ from initjax.data.augmentation import normalize
 from initjax.data.dataset import Dataset
 from initjax.models.catalog import create_model
 from initjax.refine import methods
-from initjax.refine.network import Network
 from initjax.refine.reports import Report
 from initjax.support.compiling import OF_SAMPLERS, compile_program
 from initjax.support.errors import UserError
@@ -18,7 +17,6 @@ from initjax.support.naming import Call
 from initjax.training.config import Config
 from initjax.training.step import TrainState
 
-# Of the training set; the last quarter of them is held out.
 _CALIBRATION_IMAGES = 1024
 
 
@@ -83,33 +81,33 @@ def create_state(model, optimizer, image_shape, key, variables=None) -> TrainSta
     return jax.device_get(jax.jit(functools.partial(state_of, optimizer))(variables))
 
 
+def calibration_batch(dataset: Dataset, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(images, labels): up to 1,024 of the training split, normalized, not augmented.
+
+    Refinements hold out the last quarter.
+    """
+    number = min(_CALIBRATION_IMAGES, len(dataset.train_labels))
+    indices = np.asarray(jax.random.permutation(key, len(dataset.train_labels)))[:number]
+    return (
+        normalize(jnp.asarray(dataset.train_images[indices]), dataset.mean, dataset.std),
+        jnp.asarray(dataset.train_labels[indices]),
+    )
+
+
 class Refinement:
     """The refinement that a run's `--refine` names.
 
     Args:
       call: what `refine` takes.
       model: the run's model. Its statistics are those of the whole batch on one device.
-      dataset: the run's data; images are drawn from the training split, and not augmented.
+      dataset: the run's data.
       key: a PRNG key, from the run's seed.
     """
 
     def __init__(self, call: Call, model, dataset: Dataset, key: jax.Array):
         self._call, self._model = call, on_axis(model, None)
         self._key, key_order = jax.random.split(key)
-        number = min(_CALIBRATION_IMAGES, len(dataset.train_labels))
-        indices = np.asarray(jax.random.permutation(key_order, len(dataset.train_labels)))[:number]
-        self._batch = (
-            normalize(jnp.asarray(dataset.train_images[indices]), dataset.mean, dataset.std),
-            jnp.asarray(dataset.train_labels[indices]),
-        )
-        # The held-out quarter is also what is measured while training goes on.
-        self._probe = self._batch[0][-(number // 4) :]
-        self._network = Network(self._model, self._key)
-
-    @property
-    def records(self) -> bool:
-        """Whether the statistics of the layers are recorded through training."""
-        return self._call.name == "consistency"
+        self._batch = calibration_batch(dataset, key_order)
 
     def apply(self, params) -> tuple[dict, Report]:
         """The refined parameters, and the report."""
@@ -117,11 +115,3 @@ class Refinement:
             return methods.refine(self._call, self._model, params, self._batch, self._key)
         except UserError as error:
             raise UserError(f"--refine: {error}") from None
-
-    def statistics(self, params) -> dict[str, float]:
-        """Mean, variance and total variance of every layer, as {"Conv_0/mean": ...}."""
-        return {
-            f"{path}/{name}": getattr(layer, name)
-            for path, layer in self._network.statistics(params, self._probe).items()
-            for name in ("mean", "variance", "total_variance")
-        }

@@ -17,6 +17,7 @@ from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, step_keys, weights_key
 from initjax.training.start import Refinement, create_state, model_of, on_axis, warm_started
+from initjax.training.statistics import LayerStatistics
 from initjax.training.step import TrainState, eval_step, train_step
 
 
@@ -31,6 +32,7 @@ class Trainer:
 
     Attributes:
       identity: of this run, on its devices; of each replica.
+      statistics: of the layers, for a run that records them; else None.
 
     Args:
       config: the run's settings.
@@ -54,10 +56,13 @@ class Trainer:
             self.model = on_axis(model, self.devices.axis)
         self._zeros = zero_metrics(dataset.num_classes)
         self._key = run_key(config.seed)
-        self._refinement = None
+        self._refinement = self.statistics = None
+        key = refinement_key(self._key)
         if config.refine:
-            key = refinement_key(self._key)
             self._refinement = Refinement(config.refine.value, self.model, dataset, key)
+        self._tells_layers = bool(config.refine) and config.refine.value.name == "consistency"
+        if config.record_statistics or self._tells_layers:
+            self.statistics = LayerStatistics(self.model, dataset, key)
         self.identity = self.devices.place_own(identity(config))
         self._optimizer = create_optimizer(config, self.total_steps)
         program = self.devices.program
@@ -103,10 +108,15 @@ class Trainer:
         return self.place(jax.device_get(state))
 
     def layer_statistics(self, state: TrainState) -> dict[str, float]:
-        """What a run that is refined for consistency records of every layer; else nothing."""
-        if not self._refinement or not self._refinement.records:
+        """What a run that is refined for consistency tells of every layer in its rows, as
+        {"Conv_0/mean": ...}; else nothing.
+        """
+        if not self._tells_layers:
             return {}
-        return self._refinement.statistics(jax.device_get(state.params))
+        layers = self.statistics.measure(jax.device_get(state.params))
+        return {
+            f"{path}/{k}": value for path, found in layers.items() for k, value in found.items()
+        }
 
     def zero_metrics(self):
         """Sums over no steps, on every device."""

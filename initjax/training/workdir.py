@@ -57,6 +57,20 @@ def save_data_facts(folder: pathlib.Path, dataset: Dataset) -> None:
         write_whole(folder / "data.json", strict_json(facts, indent=2) + "\n")
 
 
+def keep_rows(path: pathlib.Path, step: int) -> list[dict]:
+    """The rows of a file of evaluations up to a step; the file is left with no others."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line of a run that was killed
+        if row["step"] <= step:
+            rows.append(row)
+    write_whole(path, "".join(strict_json(row) + "\n" for row in rows))
+    return rows
+
+
 @contextlib.contextmanager
 def alone_in(folder: pathlib.Path, held: str = "config.json"):
     """Holds the folder by a file in it, so that one command given twice does not mix its runs."""

@@ -1,10 +1,12 @@
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from initjax.support.errors import UserError
 from initjax.training import Config
 from initjax.training.optimizers import create_optimizer, create_schedule
 
@@ -91,6 +93,13 @@ def test_sgd_nesterov():
     np.testing.assert_allclose(two_steps(nesterov=True), [x1, x2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_without_momentum_it_is_plain_gradient_descent(nesterov):
+    x1 = 2.0 - 0.5 * (GRADIENTS[0] + 0.25 * 2.0)
+    x2 = x1 - 0.5 * (GRADIENTS[1] + 0.25 * x1)
+    np.testing.assert_allclose(two_steps(momentum=0.0, nesterov=nesterov), [x1, x2], rtol=1e-6)
+
+
 def adam(decay_l2, decay_decoupled, b1=0.9, b2=0.999):
     """Adam of Kingma & Ba 2015, with an L2 penalty or decoupled decay."""
     x, m, v, values = 2.0, 0.0, 0.0, []
@@ -112,6 +121,37 @@ def test_adam_has_an_l2_penalty():
 def test_adamw_decays_decoupled():
     values = two_steps(optimizer="adamw", nesterov=False)
     np.testing.assert_allclose(values, adam(0, 0.25), rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_rules_multiply_the_learning_rate(optimizer):
+    """Of the first pattern that is found; two steps, decay included."""
+    rates = {"Conv_0": 0.25, "Conv_1": 0.5, "Dense_0": 0.0}
+    rules = "Conv_0=0.5, Dense_[0,9]/kernel=0, Dense_0=7"
+    config = dataclasses.replace(BASE, optimizer=optimizer, learning_rate_rules=rules)
+    params = {name: {"kernel": jnp.float32(2.0)} for name in rates}
+    params["Dense_0"]["bias"] = jnp.float32(2.0)
+    transformation = create_optimizer(config, 10)
+    state = transformation.init(params)
+    for gradient in GRADIENTS:
+        gradients = jax.tree.map(lambda x, g=gradient: jnp.float32(g), params)
+        updates, state = transformation.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    for name, rate in rates.items():
+        expected = two_steps(optimizer=optimizer, learning_rate=rate)[1] if rate else 2.0
+        np.testing.assert_allclose(params[name]["kernel"], expected, rtol=1e-6)
+    expected = two_steps(optimizer=optimizer, learning_rate=3.5)[1]
+    np.testing.assert_allclose(params["Dense_0"]["bias"], expected, rtol=1e-5)
+
+
+def test_a_rule_that_no_parameter_has_is_told_with_those_that_are_near():
+    config = dataclasses.replace(BASE, learning_rate_rules="Cnov_17=0.5")
+    params = {f"{kind}_{i}": jnp.zeros(2) for i in range(20) for kind in ("Conv", "Dense")}
+    with pytest.raises(UserError) as error:
+        create_optimizer(config, 10).init(params)
+    text = str(error.value)
+    assert text.startswith("--learning_rate_rules: The rule 'Cnov_17' matches no leaf. There are: ")
+    assert "Conv_17" in text and "Dense" not in text
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])

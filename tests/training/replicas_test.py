@@ -127,6 +127,16 @@ def test_numbers_reach_every_optimizer(optimizer):
         assert differ(found["state"].params, together[0]["state"].params)
 
 
+def test_rules_of_learning_rates_are_part_of_the_program():
+    members = [replace(learning_rate_rules="Dense_0=0,Dense_1=0.5", seed=seed) for seed in (0, 1)]
+    for member, found in zip(members, train(members), strict=True):
+        assert_equal(found["state"], alone(member.config))
+    first = train(members[:1], steps=1)[0]["state"].params
+    both = [found["state"].params for found in (train(members[:1])[0], train([replace()])[0])]
+    np.testing.assert_array_equal(both[0]["Dense_0"]["kernel"], first["Dense_0"]["kernel"])
+    assert differ(both[1]["Dense_0"], both[0]["Dense_0"])
+
+
 def test_one_seed_shows_all_starts_the_same_images():
     """With equal weights, nothing that is random tells replicas of one seed apart."""
     weights = np.random.default_rng(0).normal(0, 0.1, (64, 16)).astype(np.float32)

@@ -60,7 +60,7 @@ def test_side_heads_learn_at_three_tenths_and_metrics_are_the_main_heads(loss):
     assert np.abs(main).max() > 0
     np.testing.assert_allclose(side, 0.3 * main, rtol=1e-5, atol=1e-8)
     at_zero = {"softmax": np.log(10), "sigmoid": 10 * np.log(2), "squared": 1.0}
-    assert rows[0]["train_loss"] == pytest.approx(at_zero[loss.split("_")[0]], rel=1e-6)
+    assert rows[0]["train_loss"] == pytest.approx(at_zero[loss.split("_")[0]], rel=1e-5)
 
 
 def test_replicas_of_one_seed_drop_the_same(dropped):

@@ -139,6 +139,7 @@ def test_refinement_is_told():
     [
         ({"init": "zeros"}, "init='zeros': the model given has its own"),
         ({"workdir": "x"}, "workdir='x': train keeps no folder"),
+        ({"record_statistics": True}, "record_statistics=True: train keeps no folder"),
         ({"steps": 0}, "--steps=0 must be 1 or more"),
     ],
 )
