@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from initjax.data import Dataset
+from initjax.models import create_model, model_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT = 240  # seconds, for a loaded machine
@@ -52,6 +53,11 @@ def without_times(rows) -> list[dict]:
     return [
         {k: v for k, v in row.items() if k not in ("images_per_second", "seconds")} for row in rows
     ]
+
+
+def models_of_every_class() -> list[str]:
+    """One name of every class of models: what has one class is the same code."""
+    return list({type(create_model(name)): name for name in model_names()}.values())
 
 
 def draw_dataset(num_train=64, num_test=21, shape=(8, 8, 1)) -> Dataset:

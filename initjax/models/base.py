@@ -86,8 +86,8 @@ class ImageClassifier(nn.Module):
         """Applies the activation function."""
         return get_activation(self.activation)(x)
 
-    # Not wrapped, `conv`, `dense` and `batch_norm` make a layer of the module that is being called,
-    # so that a model may hand them to its blocks.
+    # Not wrapped, a method makes its layers in the module that is being called: in a `Block`, the
+    # block.
 
     @nn.nowrap
     def conv(self, features: int, size: int, **kwargs) -> nn.Conv:
@@ -125,6 +125,17 @@ class ImageClassifier(nn.Module):
             **kwargs,
         )
 
+    @nn.nowrap
+    def conv_layer(self, x, features: int, size: int, train: bool, **kwargs):
+        """A convolution, normalized if the model's field `use_batch_norm` says so, and activated.
+
+        Where it is normalized it has no bias.
+        """
+        x = self.conv(features, size, use_bias=not self.use_batch_norm, **kwargs)(x)
+        if self.use_batch_norm:
+            x = self.batch_norm(train)(x)
+        return self.act(x)
+
     def logits(self, x):
         """The last layer; float32 whatever the dtype of the computation."""
         return self.dense(self.num_classes)(x).astype(jnp.float32)
@@ -158,3 +169,17 @@ class ScalableClassifier(ImageClassifier):
     def dropout(self, rate: float, train: bool) -> nn.Dropout:
         """Sets a share of its inputs to 0 in training, and divides the others by 1 - rate."""
         return nn.Dropout(rate, deterministic=not (train and self.has_rng("dropout")))
+
+
+class Block(nn.Module):
+    """Calls a method of a model; the layers that this makes are under the block's own name.
+
+    Attributes:
+      build: the method, an `nn.nowrap` one.
+    """
+
+    build: Callable
+
+    @nn.compact
+    def __call__(self, *args):
+        return self.build(*args)

@@ -31,10 +31,7 @@ class ConvNet(ImageClassifier):
     def __call__(self, x, train: bool = False):
         for features in (32, 32, 64):
             for _ in range(self.depth // 3):
-                x = self.conv(features, 5, use_bias=not self.use_batch_norm)(x)
-                if self.use_batch_norm:
-                    x = self.batch_norm(train)(x)
-                x = self.act(x)
+                x = self.conv_layer(x, features, 5, train)
             x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
         return self.logits(x)

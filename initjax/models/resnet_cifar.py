@@ -17,12 +17,19 @@ def relu_by_choice(x):
     return jnp.where(x <= 0, 0, x)
 
 
+class ReluByChoice:
+    """A model with shortcuts, which computes "relu" by `relu_by_choice`."""
+
+    def act(self, x):
+        return relu_by_choice(x) if self.activation == "relu" else super().act(x)
+
+
 @register("resnet20", depth=20)
 @register("resnet32", depth=32)
 @register("resnet44", depth=44)
 @register("resnet56", depth=56)
 @register("resnet110", depth=110)
-class CifarResNet(ImageClassifier):
+class CifarResNet(ReluByChoice, ImageClassifier):
     """6n + 2 layers: a 3x3 convolution, three stages of n two-layer blocks of 16, 32 and 64
     features, and a dense layer after global average pooling.
 
@@ -40,9 +47,6 @@ class CifarResNet(ImageClassifier):
         super().__post_init__()
         if self.depth < 8 or self.depth % 6 != 2:
             raise UserError(f"depth={self.depth} must be 6n + 2, such as 20, 32, 44, 56 or 110.")
-
-    def act(self, x):
-        return relu_by_choice(x) if self.activation == "relu" else super().act(x)
 
     @nn.compact
     def __call__(self, x, train: bool = False):

@@ -57,10 +57,7 @@ class VGG(ScalableClassifier):
             check_size(x, 32, f"vgg{self.depth}_cifar takes images of any size.")
         for features, number in zip((64, 128, 256, 512, 512), _STAGES[self.depth], strict=True):
             for _ in range(number):
-                x = self.conv(self.wide(features), 3, use_bias=not self.use_batch_norm)(x)
-                if self.use_batch_norm:
-                    x = self.batch_norm(train)(x)
-                x = self.act(x)
+                x = self.conv_layer(x, self.wide(features), 3, train)
             x = max_pool_2x2(x)
         if self.small_images:
             return self.logits(x.mean(axis=(1, 2)))

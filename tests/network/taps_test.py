@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import models_of_every_class
 
-from initjax.models import create_model, model_names
+from initjax.models import create_model
 from initjax.network import taps
 from initjax.support.errors import UserError
 
@@ -221,7 +222,7 @@ def test_intermediates_of_the_model_itself_are_its_own():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", models_of_every_class())
 def test_every_model_of_the_project(name):
     model = create_model(name)
     x = jnp.zeros((2, 64, 64, 1))
@@ -231,7 +232,8 @@ def test_every_model_of_the_project(name):
         for path, _ in jax.tree_util.tree_flatten_with_path(variables["params"])[0]
         if path[-1].key == "kernel"
     ]
-    shapes = jax.eval_shape(lambda v: taps.record(model, v, x)[1], variables)
+    training = {"train": True, "mutable": ["batch_stats"]}  # where GoogLeNet has side heads
+    shapes = jax.eval_shape(lambda v: taps.record(model, v, x, **training)[1], variables)
     assert sorted(shapes) == sorted("/".join(k.key for k in path[:-1]) for path in kernels)
 
 
