@@ -105,13 +105,19 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """The statistics of a file that `save_statistics` wrote.
+    """The statistics of a file that `save_statistics` or `initjax.training.reference` wrote.
+
+    Images of any size give statistics of the same form: those of a channel are over all positions.
 
     Args:
       file: its path.
+      pooled: a normal law in all channels of a layer, of the mean and variance that the reference
+        has over all of that layer's values, in place of a law a channel. It fits a layer of any
+        width, such as the last one of a network for another number of classes.
     """
 
     file: str | os.PathLike
+    pooled: bool = False
 
     def laws(self, network, shapes, inputs):
         """As `Gaussian.laws`."""
@@ -119,7 +125,10 @@ class Saved:
         for layer in load_statistics(self.file)["layers"]:
             mean, variance, table = (np.array(layer[k]) for k in ("mean", "var", "quantiles"))
             found[layer["path"]] = Law(mean, np.sqrt(variance), table[:, None])
-        return _matched(found, shapes, str(self.file))
+        if self.pooled:
+            _check_paths(found, shapes, str(self.file))
+            return {path: _pooled(found[path], z) for path, z in shapes.items()}
+        return _matched(found, shapes, str(self.file), "\npooled=True takes any number.")
 
 
 Target = Gaussian | MeanField | Reference | Saved
@@ -132,23 +141,30 @@ def _normal(z, mean, variance) -> Law:
     return Law(jnp.full(z.shape[-1], mean, dtype), jnp.full(z.shape[-1], np.sqrt(variance), dtype))
 
 
+def _pooled(law, z) -> Law:
+    return _normal(z, law.mean.mean(), np.mean(law.sd**2) + law.mean.var())
+
+
 def _measure(z) -> Law:
     """The law of sorted values z [rows, C]."""
     mean, sd, alive = channel_moments(z)
     return Law(mean, jnp.where(alive, sd, 0), (z - mean) / jnp.where(alive, sd, 1))
 
 
-def _matched(found, shapes, what) -> dict[str, Law]:
+def _check_paths(found, shapes, what) -> None:
+    if missing := [path for path in shapes if path not in found]:
+        shown = ", ".join(list(found)[:6]) + (", ..." if len(found) > 6 else "")
+        raise UserError(f"{what} has no layer {missing[0]}; it has {shown or 'none'}.")
+
+
+def _matched(found, shapes, what, cure="") -> dict[str, Law]:
     """The laws of `found`, checked to be those of the network's layers."""
+    _check_paths(found, shapes, what)
     for path, z in shapes.items():
-        if path not in found:
-            raise UserError(
-                f"{what} has no layer {path}; it has {', '.join(list(found)[:6]) or 'none'}."
-            )
         if len(found[path].mean) != z.shape[-1]:
             raise UserError(
                 f"{what} has {len(found[path].mean)} channels in {path}; the network refined has"
-                f" {z.shape[-1]}."
+                f" {z.shape[-1]}.{cure}"
             )
     return {path: found[path] for path in shapes}
 
@@ -161,14 +177,20 @@ def digest(inputs) -> str:
 
 
 def save_statistics(
-    model, params, inputs, file: str | os.PathLike, *, key: jax.Array | None = None
+    model,
+    params,
+    inputs,
+    file: str | os.PathLike,
+    *,
+    key: jax.Array | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Measures a network's pre-activations and writes them to a file that `Saved` reads.
 
     The file is JSON: {"schema_version": 1, "digest": SHA-256 of the inputs, "layers": [{"path",
     "shape" (of the pre-activations), "n" (values a channel), "mean" [C], "var" [C], "quantiles"
     [129]}]}. The quantiles are of (z - mean) / sd of all living channels together, at the
-    probabilities (i - 1/2) / 129.
+    probabilities (i - 1/2) / 129. `about`, where it is given, stands in front.
 
     Args:
       model: a Flax Linen module.
@@ -176,6 +198,7 @@ def save_statistics(
       inputs: [n, ...].
       file: where to write.
       key: of dropout, if the model has any.
+      about: where they come from, for who reads the file.
     """
     network = Network(model, jax.random.key(0) if key is None else key)
 
@@ -199,7 +222,7 @@ def save_statistics(
         for path, layer in found.items()
     ]
     content = {"schema_version": SCHEMA_VERSION, "digest": digest(inputs), "layers": layers}
-    write_whole(pathlib.Path(file), strict_json(content))
+    write_whole(pathlib.Path(file), strict_json(({"about": about} if about else {}) | content))
 
 
 def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
