@@ -1,5 +1,7 @@
 """Compiling: where Ctrl-C is heard, with options that not every jaxlib knows, and only once."""
 
+import contextlib
+import math
 import os
 import re
 import threading
@@ -17,6 +19,10 @@ OF_SAMPLERS = {"xla_backend_optimization_level": 1}
 
 _UNKNOWN = re.compile(r"No such compile option: '(\w+)'|While setting option (\w+),")
 _refused: set[str] = set()  # by this jaxlib
+
+
+# With it a program calls oneDNN, and cannot be written down: jaxlib 0.12 runs out of memory.
+_NOT_KEPT = "xla_cpu_experimental_onednn_custom_call"
 
 
 def compile_program(lowered, options: Mapping[str, Any] | None = None):
@@ -49,12 +55,25 @@ def _compile(lowered, options):
     while True:
         known = {name: value for name, value in options.items() if name not in _refused}
         try:
-            return lowered.compile(compiler_options=known)
+            with _nothing_kept() if _NOT_KEPT in known else contextlib.nullcontext():
+                return lowered.compile(compiler_options=known)
         except jax.errors.JaxRuntimeError as error:
             refused = _UNKNOWN.search(str(error))
             if not refused or (refused[1] not in known and refused[2] not in known):
                 raise
             _refused.add(refused[1] or refused[2])
+
+
+@contextlib.contextmanager
+def _nothing_kept():
+    """Inside, no compiled program is kept for the next run of a command."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[name]
+    jax.config.update(name, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def remember_programs() -> None:

@@ -67,9 +67,11 @@ class Trainer:
         self._optimizer = create_optimizer(config, self.total_steps)
         program = self.devices.program
         self._order = program(self._order_of)
-        self._evaluate = program(self._evaluate_rows)
+        self._evaluate = program(self._evaluate_rows, self.model)
         self._run = functools.cache(
-            lambda num_steps: program(functools.partial(self._run_steps, num_steps=num_steps))
+            lambda num_steps: program(
+                functools.partial(self._run_steps, num_steps=num_steps), self.model
+            )
         )
 
     @property

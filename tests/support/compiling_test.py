@@ -1,3 +1,5 @@
+import math
+
 import jax
 import pytest
 
@@ -51,6 +53,19 @@ def test_this_jaxlib_refuses_as_expected():
 def test_xla_flags_have_the_last_word(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--known_too=1 --known=7")
     assert compile_program(Lowered(), {"known": 2, "typed": "old"}) == {"typed": "old"}
+
+
+def test_programs_that_call_onednn_are_not_kept():
+    name, seen = "jax_persistent_cache_min_compile_time_secs", []
+
+    class Compiles:
+        def compile(self, compiler_options):
+            seen.append(jax.config.values[name])
+
+    before = jax.config.values[name]
+    for option in ("xla_cpu_use_onednn", "xla_cpu_experimental_onednn_custom_call"):
+        compile_program(Compiles(), {option: True})
+    assert seen == [before, math.inf] and jax.config.values[name] == before
 
 
 def test_errors_of_compiling_are_raised():
