@@ -4,10 +4,11 @@
     python experiments/study.py                       # the tables of all studies, from their rows
 
 `experiments/NAME/study.toml` lists the parts of a study, each a question and the flags of
-`launch.py` that answer it; its rows are `experiments/NAME/results/PART/rows.jsonl`, one line a
-finished run. A part goes on where it was stopped. The tables go into `experiments/NAME/README.md`,
-and what follows for each claim in `experiments/claims.toml` into `experiments/README.md`. Data sets
-are read from DIR, as tensorflow-datasets writes them.
+`launch.py` that answer it, with the commands that must come before, if any. The rows of a part are
+`experiments/NAME/results/PART/rows.jsonl`, one line a finished run; it goes on where it was stopped.
+The tables go into `experiments/NAME/README.md`, and what follows for each claim in
+`experiments/claims.toml` into `experiments/README.md`. Data sets are read from DIR, as
+tensorflow-datasets writes them.
 """
 
 import collections
@@ -65,10 +66,11 @@ def run(study: str, names: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"\n{study}, {name}: {parts[name]['asks']}", flush=True)
         workdir = folder.relative_to(HERE.parent)
-        flags = [*parts[name]["flags"], f"--workdir={workdir}"]
-        done = subprocess.run([sys.executable, "launch.py", *flags], cwd=HERE.parent)
-        if done.returncode:
-            raise SystemExit(done.returncode)
+        last = ["launch.py", *parts[name]["flags"], f"--workdir={workdir}"]
+        for command_line in [*parts[name].get("before", ()), last]:
+            done = subprocess.run([sys.executable, *command_line], cwd=HERE.parent)
+            if done.returncode:
+                raise SystemExit(done.returncode)
 
 
 def judged(study: str, part: dict) -> tuple[Verdict | None, dict]:
@@ -141,11 +143,15 @@ def gap_table(runs: Sequence[rows.Run], verdict: Verdict) -> list[str]:
     return [*_table(["setting", "start", "training less test accuracy (points)", "n"], lines), ""]
 
 
+def _quoted(word: str) -> str:
+    return f'"{word}"' if set(word) & set("(' ") else word
+
+
 def part_lines(study: str, part: dict) -> list[str]:
     """The section of a part in the study's README."""
     lines = [f"### {part['name']}", "", part["asks"], ""]
-    flags = " ".join(f'"{flag}"' if set(flag) & set("(' ") else flag for flag in part["flags"])
-    lines += ["```", f"python launch.py {flags}", "```", ""]
+    commands = [*part.get("before", ()), ["launch.py", *part["flags"]]]
+    lines += ["```", *(" ".join(["python", *map(_quoted, words)]) for words in commands), "```", ""]
     verdict, about = judged(study, part)
     if verdict is None:
         return [*lines, "Not run yet.", ""]

@@ -111,7 +111,7 @@ def test_settings_are_flags_of_the_launcher(path):
 
     for part in tomllib.loads(path.read_text())["part"]:
         flags = dict(flag.removeprefix("--").partition("=")[::2] for flag in part["flags"])
-        assert set(part) <= {"name", "asks", "flags", "baseline", "gap"}
+        assert set(part) <= {"name", "asks", "before", "flags", "baseline", "gap"}
         seeds = range(int(flags.pop("seeds")))
         assert len(seeds) >= 5
         flags.pop("tune", None)
@@ -134,7 +134,7 @@ def test_claims_name_parts_and_starts_that_exist(study, monkeypatch):
             continue
         name, _, part = claim["part"].partition("/")
         flags = dict(f[2:].partition("=")[::2] for f in study.parts_of(name)[part]["flags"])
-        chosen = {n: flags[n] for n in ("init", "refine", "dense_init") if n in flags}
+        chosen = {n: flags[n] for n in ("init", "refine", "dense_init", "init_from") if n in flags}
         starts = create_grid(chosen, range(3)).starts
         assert claim["first"] in starts, claim
         assert claim.get("second", claim["first"]) in starts, claim
