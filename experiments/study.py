@@ -5,7 +5,7 @@
 
 `experiments/NAME/study.toml` lists the parts of a study, each a question and the flags of
 `launch.py` that answer it, with the commands that must come before, if any. The rows of a part are
-`experiments/NAME/results/PART/rows.jsonl`, one line a finished run; it goes on where it was stopped.
+`experiments/NAME/results/PART/rows.jsonl`, one line a finished run; it goes on where it stopped.
 The tables go into `experiments/NAME/README.md`, and what follows for each claim in
 `experiments/claims.toml` into `experiments/README.md`. Data sets are read from DIR, as
 tensorflow-datasets writes them.
