@@ -16,8 +16,8 @@ class VisionTransformer(ScalableClassifier):
     """Patches as a sequence behind a class token, blocks of attention and of a perceptron, each
     after layer normalization and beside a shortcut, and a dense layer on the class token.
 
-    The base size is that of the source, small and tiny are those of Touvron et al. 2020
-    (arXiv:2012.12877): heads of 64 features, perceptrons four times as wide as the stream. With
+    The base size is that of the source, small and tiny are those of DeiT (Touvron et al. 2020,
+    arXiv:2012.12877): heads of 64 features, perceptrons four times as wide as the stream. With
     16x16 patches of 224x224x3 and 1000 classes vit_tiny has 5,717,416 parameters. The source's
     activation is gelu; the default here is that of the other models.
 

@@ -31,6 +31,7 @@ from initjax.support.errors import UserError
 from initjax.support.naming import split_names
 
 _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
+_LEAVES |= {"class_token": "zeros", "position_embedding": "normal(stddev=0.02)"}  # of a ViT
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
