@@ -43,6 +43,30 @@ def launch(*flags, devices=None) -> subprocess.CompletedProcess:
     return finish(start(*flags, devices=devices))
 
 
+def launch_each(cases) -> list[subprocess.CompletedProcess]:
+    """`launch` of several lines of flags, [(flags, devices)]; see `launches`."""
+    count = "--xla_force_host_platform_device_count={}"
+    lines = [
+        json.dumps([[*map(str, flags)], {"XLA_FLAGS": count.format(devices)} if devices else {}])
+        for flags, devices in cases
+    ]
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "COLUMNS")}
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "launches.py")],
+        input="".join(line + "\n" for line in lines),
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    answers = map(json.loads, found.stdout.splitlines())
+    return [
+        subprocess.CompletedProcess(flags, **a)
+        for (flags, _), a in zip(cases, answers, strict=True)
+    ]
+
+
 def read_rows(folder) -> list[dict]:
     """The rows of a run's metrics.jsonl."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from helpers import ROOT, TIMEOUT, finish, launch, start
+from helpers import ROOT, TIMEOUT, finish, launch, launch_each, start
 
 from initjax.comparison import read
 
@@ -161,24 +161,23 @@ def test_a_model_that_no_start_would_change(tmp_path):
     assert len(run.stderr.splitlines()) <= 2
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--learning_rates=0.1,0.2"], "Did you mean --learning_rate?"),
-        (["--basline=nspl"], "Did you mean --baseline?"),
-        (["--seed=0,1"], "--seed=0,1"),
-        (["--learning_rate=x"], "--learning_rate=x is not a number."),
-        (["--init=nspl,zeros", "--baseline=ones"], "--baseline='ones' is not one of the starts"),
-        (["--population=foo", "--seeds=2"], "--population=foo"),
-        (["--until_decided=9"], "two starts"),
-        (["--init=nspl,zeros", "--seeds=2", "--seed=3"], "--seed and --seeds"),
-    ],
-)
-def test_errors_are_told_at_once(flags, message, tmp_path):
-    run = launch(*flags, f"--workdir={tmp_path / 'new'}")
-    assert (run.returncode, run.stdout) == (1, "")
-    assert message in run.stderr and len(run.stderr.splitlines()) <= 2
-    assert not (tmp_path / "new").exists()
+def test_errors_are_told_at_once(tmp_path):
+    cases = {
+        "Did you mean --learning_rate?": ["--learning_rates=0.1,0.2"],
+        "Did you mean --baseline?": ["--basline=nspl"],
+        "--seed=0,1": ["--seed=0,1"],
+        "--learning_rate=x is not a number.": ["--learning_rate=x"],
+        "--baseline='ones' is not one of the starts": ["--init=nspl,zeros", "--baseline=ones"],
+        "--population=foo": ["--population=foo", "--seeds=2"],
+        "two starts": ["--until_decided=9"],
+        "--seed and --seeds": ["--init=nspl,zeros", "--seeds=2", "--seed=3"],
+    }
+    place = f"--workdir={tmp_path / 'new'}"
+    runs = launch_each([([*flags, place], None) for flags in cases.values()])
+    for message, run in zip(cases, runs, strict=True):
+        assert (run.returncode, run.stdout) == (1, "")
+        assert message in run.stderr and len(run.stderr.splitlines()) <= 2
+        assert not (tmp_path / "new").exists()
 
 
 def test_the_folder_of_a_single_run(tmp_path):
