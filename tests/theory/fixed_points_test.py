@@ -143,8 +143,8 @@ def test_one_over_depth_tends_to_the_exponential():
 @pytest.mark.slow
 @pytest.mark.parametrize("c", [None, 1.0])
 def test_residual_network_as_predicted(c):
-    # L = 20, N = 1024: x + V relu(W x), W and V with variance O(1), and V with variance c / L.
-    num_layers, width, num_keys = 20, 1024, 5
+    # L = 20, N = 512: x + V relu(W x), W and V with variance O(1), and V with variance c / L.
+    num_layers, width, num_keys = 20, 512, 5
     weight_init = VarianceScaling(1.0, "fan_in", Normal())
     output_init = mean_field_residual(num_layers, c) if c else weight_init
 
