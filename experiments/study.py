@@ -14,6 +14,7 @@ tensorflow-datasets writes them.
 import collections
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -94,7 +95,7 @@ def contest_table(setting: Setting, contest: Contest, verdict: Verdict) -> list[
     header, lines = tables.columns(contest, verdict, most_steps=2)
     found = [cells for _, cells in lines]
     sentences = [f"- {text}" for text in tables.sentences(contest, verdict)]
-    notes = [*tables.margin_note(contest.pairs, verdict), *contest.notes]
+    notes = [f"- {text}" for text in (*tables.margin_note(contest.pairs, verdict), *contest.notes)]
     return [f"**{title}**", "", *_table(header, found), "", *sentences, *notes, ""]
 
 
@@ -207,7 +208,7 @@ def claim_lines() -> list[str]:
         [claim["source"], claim["claim"], claim.get("figure", "none"), words, answer, claim["by"]]
         for claim, words, answer in found
     ]
-    counts = collections.Counter(answer.partition(",")[0].partition(":")[0] for *_, answer in found)
+    counts = collections.Counter(re.split("[,:;(]", answer)[0].strip() for *_, answer in found)
     told = ", ".join(f"{answer}: {n}" for answer, n in counts.most_common())
     return [*_table(header, lines), "", f"{len(found)} claims. {told}."]
 
@@ -223,9 +224,15 @@ def answer_of(claim: dict) -> tuple[str, str]:
     if "found" in claim:
         return claim["found"], claim["answer"]
     study, _, name = claim["part"].partition("/")
-    verdict, _ = judged(study, parts_of(study)[name])
+    verdict, about = judged(study, parts_of(study)[name])
     if verdict is None:
         return "not run yet", "not run"
+    words, answer = _answer(verdict, claim)
+    under_way = not about and answer != "not run"
+    return words, f"{answer} (under way)" if under_way else answer
+
+
+def _answer(verdict: Verdict, claim: dict) -> tuple[str, str]:
     contests = list(_contests(verdict, claim))
     if not contests:
         return "not run yet", "not run"
