@@ -12,8 +12,9 @@ from initjax.fit import likelihood
 from initjax.fit.controls import cutoff_exponents, slope, tail
 from initjax.fit.findings import Analysis, Description, JarqueBera, LawFit, Vuong
 from initjax.fit.histograms import Histogram
-from initjax.fit.likelihood import MIN_SIZE
 from initjax.fit.scales import position_fits, scales
+from initjax.support.arguments import count
+from initjax.support.errors import UserError
 
 
 def describe(counted: Histogram) -> Description:
@@ -33,7 +34,10 @@ def describe(counted: Histogram) -> Description:
 
 def compare_laws(counted: Histogram, laws: Sequence[str] = tuple(LAWS)) -> dict[str, LawFit]:
     """All laws, the best by AIC first, each against the normal law and against the best one."""
-    fits = likelihood.compare(counted, laws)
+    return _compared(likelihood.compare(counted, laws))
+
+
+def _compared(fits):
     normal = next((fit for fit in fits if fit.law == "normal"), None)
     return {fit.law: _law(fit, fits[0], normal) for fit in fits}
 
@@ -72,17 +76,36 @@ def analyze(
       laws: names in `LAWS` to compare.
       bootstraps: samples for the p of the tail.
       seed: of the bootstrap and of the Gaussian controls.
+
+    Returns:
+      `Analysis`; where one analysis fails, its reason stands in `failed` and the others are there.
+
+    Raises:
+      UserError (a ValueError): weights to which no law can be fitted, as `likelihood.fit`.
     """
-    compared = compare_laws(counted, laws)
-    has_tail = len(counted.magnitudes.counts) >= MIN_SIZE
+    count(bootstraps, "bootstraps", 0)
+    failed: dict[str, str] = {}
+
+    def found(name, function, *arguments):
+        """What was asked for; None where it failed, which must not cost what did not."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            failed[name] = str(error) if isinstance(error, UserError) else repr(error)
+            return None
+
+    fits, reasons = likelihood.fit_each(counted, laws)
+    compared = _compared(fits)
+    failed |= {f"law {law}": reason for law, reason in reasons.items()}
     return Analysis(
         **vars(describe(counted)),
         best=next(iter(compared)),
         laws=compared,
-        slope=slope(counted, seed),
-        cutoffs=cutoff_exponents(counted),
+        slope=found("slope", slope, counted, seed),
+        cutoffs=found("cutoffs", cutoff_exponents, counted) or (),
         quantiles=tuple(counted.quantiles(Empirical.probabilities()).tolist()),
-        tail=tail(counted, bootstraps, seed) if has_tail else None,
-        scales=None if kernel is None else scales(kernel),
-        positions=None if kernel is None else position_fits(kernel, laws),
+        tail=found("tail", tail, counted, bootstraps, seed),
+        scales=None if kernel is None else found("scales", scales, kernel),
+        positions=None if kernel is None else found("positions", position_fits, kernel, laws),
+        failed=failed,
     )

@@ -9,6 +9,8 @@ import scipy.special
 from initjax.fit import tails
 from initjax.fit.findings import ControlledTail, Cutoff, Slope
 from initjax.fit.histograms import Histogram, bin_edges
+from initjax.fit.likelihood import MIN_SIZE
+from initjax.support.errors import UserError
 
 CUTOFF_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _SLOPE_BINS = 100
@@ -99,6 +101,9 @@ def gaussian_histogram(size: int, rng: np.random.Generator) -> Histogram:
 
 def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> ControlledTail:
     """The tail that is most like a power law, beside those of as many Gaussian samples."""
+    number = len(counted.magnitudes.counts)
+    if number < MIN_SIZE:
+        raise UserError(f"|w| has {number} different sizes: too few for a tail.")
     found = vars(tails.fit_tail(counted, bootstraps=bootstraps, seed=seed))
     rng = np.random.default_rng(seed)
     size = int(counted.magnitudes.counts.sum())

@@ -24,7 +24,7 @@ from initjax.support.errors import UserError
 from initjax.support.text import printable
 
 VERSION = 1
-_LEFT_OUT = {"left_out": True}  # where it is None, json does not have the name
+_LEFT_OUT = {"left_out": True}  # where it is None or {}, json does not have the name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +235,7 @@ class Analysis(Description):
       tail: left out where |w| has too few different sizes.
       scales: of a kernel; left out for fewer than two axes.
       positions: of a convolution's kernel, none of any other's; left out for fewer than two axes.
+      failed: what of this could not be found, and why: "tail", "slope", "law student_t", ...
     """
 
     best: str
@@ -245,6 +246,7 @@ class Analysis(Description):
     tail: ControlledTail | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     scales: Scales | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     positions: tuple[Position, ...] | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict, metadata=_LEFT_OUT)
 
     def __post_init__(self):
         for law in (self.best, *self.laws):
@@ -325,7 +327,7 @@ def to_json(value: Any) -> Any:
         return {
             field.name: to_json(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not field.metadata or getattr(value, field.name) is not None
+            if not field.metadata or getattr(value, field.name) not in (None, {})
         }
     if isinstance(value, dict):
         return {name: to_json(item) for name, item in value.items()}

@@ -97,6 +97,11 @@ class Histogram:
         lower, upper, negative, positive = self._bins
         return Magnitudes(lower, upper, negative + positive)
 
+    @property
+    def edges(self) -> np.ndarray:
+        """Where the bins begin that |w| > 0 may lie in, in rising order."""
+        return bin_edges(self.dtype)[0][1:]
+
     @functools.cached_property
     def positive(self) -> Magnitudes:
         """The weights above 0 alone."""

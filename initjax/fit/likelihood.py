@@ -129,14 +129,35 @@ def compare(weights, laws: Sequence[str] = tuple(LAWS)) -> list[Fit]:
     >>> compare(np.random.default_rng(0).standard_t(3, 10_000))[0].law
     'student_t'
     """
+    return fit_each(weights, laws)[0]
+
+
+def fit_each(weights, laws: Sequence[str] = tuple(LAWS)) -> tuple[list[Fit], dict[str, str]]:
+    """As `compare`, and why the laws that are not among the fits could not be fitted.
+
+    Raises:
+      UserError (a ValueError): as `fit`, or where no law can be fitted.
+    """
     for law in laws:
         if law not in LAWS:
             raise UserError(f"Unknown law {law!r}. Known: {', '.join(LAWS)}.")
     sample = _sample(weights)
     # NumPy leaves the lock during its loops, so that threads share the work of the laws.
     with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        fits = list(pool.map(functools.partial(_fit, sample), laws))
-    return sorted(fits, key=lambda found: found.aic)
+        results = dict(zip(laws, pool.map(functools.partial(_try, sample), laws), strict=True))
+    fits = [result for result in results.values() if isinstance(result, Fit)]
+    failed = {law: why for law, why in results.items() if isinstance(why, str)}
+    if not fits:
+        reasons = "; ".join(f"{law}: {why}" for law, why in failed.items())
+        raise UserError(f"No law can be fitted: {reasons}")
+    return sorted(fits, key=lambda found: found.aic), failed
+
+
+def _try(sample, law) -> Fit | str:
+    try:
+        return _fit(sample, law)
+    except Exception as error:  # one law must not cost the others
+        return str(error) if isinstance(error, UserError) else repr(error)
 
 
 def _sample(weights) -> Sample:
@@ -192,6 +213,8 @@ def _fit(sample: Sample, name: str) -> Fit:
     estimates = law.report(free, covariance, sample.unit)
     # Densities of w, not of |w| / unit: ln(1 / (2 unit)) a weight.
     total = float(sample.counts @ masses) - sample.size * math.log(2 * sample.unit)
+    if not math.isfinite(total):
+        raise UserError("no parameters were found that give these weights a likelihood.")
     return Fit(
         name,
         sample.size,
