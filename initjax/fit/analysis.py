@@ -57,6 +57,9 @@ def _law(fit, best, normal):
         vuong_best=Vuong(*fit.vuong(best)),
         vuong_normal=normal and Vuong(*fit.vuong(normal)),
         nats_over_normal=difference,
+        limit=fit.limit,
+        converged=fit.converged,
+        goodness=fit.goodness,
     )
 
 

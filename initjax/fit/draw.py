@@ -9,7 +9,6 @@ import numpy as np
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.empirical import Empirical
-from initjax.distributions.laws import LAWS
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.fit.file import load
 from initjax.fit.findings import Analysis, Findings, Layer
@@ -128,7 +127,7 @@ def _make(found, law, name) -> Distribution:
     fitted = found.laws[name]
     if law == "nspl":
         return SymmetricPowerLaw(fitted.parameters["alpha"], fitted.support[1] / fitted.support[0])
-    return LAWS[name].make(fitted.support, fitted.parameters)
+    return fitted.family(name).make(fitted.support, fitted.parameters)
 
 
 def rules_from_fit(

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from initjax.distributions.family import Law
 from initjax.distributions.laws import LAWS
-from initjax.fit import tails
+from initjax.fit import likelihood, tails
 from initjax.support.errors import UserError
 from initjax.support.text import printable
 
@@ -70,6 +71,10 @@ class LawFit:
       vuong_best: against the law with the least AIC.
       vuong_normal: against the normal law; left out where that was not fitted.
       nats_over_normal: how much better than the normal law it explains a weight; left out likewise.
+      limit: what the family comes to here, where that is at its edge: "uniform", "normal", ...; the
+        parameters that have no value there are null. See `likelihood.Fit`.
+      converged: whether the search ended at a maximum; where not, errors and intervals are null.
+      goodness: how well the law fits by itself, binned.
     """
 
     parameters: dict[str, float]
@@ -84,6 +89,23 @@ class LawFit:
     vuong_best: Vuong
     vuong_normal: Vuong | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     nats_over_normal: float | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    limit: str | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    converged: bool | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    goodness: likelihood.Goodness | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+
+    def family(self, name: str) -> Law:
+        """The law of that name, or what it comes to here.
+
+        Raises:
+          LookupError: an unknown limit.
+        """
+        return LAWS[name].limits[self.limit] if self.limit else LAWS[name]
+
+    def above(self, name: str, sizes: np.ndarray) -> np.ndarray:
+        """P(|w| > sizes) of this fit of the law of that name."""
+        law = self.family(name)
+        with np.errstate(all="ignore"):
+            return 1 - law.cdf(sizes, self.support, *(self.parameters[k] for k in law.links))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -373,6 +395,9 @@ def _read(value, kind, where):
             return float(value)
     elif kind is int:
         if type(value) is int and 0 <= value < 2**63:
+            return value
+    elif kind is bool:
+        if type(value) is bool:
             return value
     elif kind is Any or (isinstance(value, str) and value in (parts or (value,))):
         return value
