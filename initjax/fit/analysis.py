@@ -11,6 +11,7 @@ from initjax.distributions.laws import LAWS
 from initjax.fit import likelihood
 from initjax.fit.controls import cutoff_exponents, slope, tail
 from initjax.fit.findings import Analysis, Description, JarqueBera, LawFit, Vuong
+from initjax.fit.grids import channel_grid
 from initjax.fit.histograms import Histogram
 from initjax.fit.scales import position_fits, scales
 from initjax.support.arguments import count
@@ -110,5 +111,6 @@ def analyze(
         tail=found("tail", tail, counted, bootstraps, seed),
         scales=None if kernel is None else found("scales", scales, kernel),
         positions=None if kernel is None else found("positions", position_fits, kernel, laws),
+        grid=counted.grid or (None if kernel is None else found("grid", channel_grid, kernel)),
         failed=failed,
     )

@@ -21,6 +21,7 @@ import numpy as np
 from initjax.distributions.family import Law
 from initjax.distributions.laws import LAWS
 from initjax.fit import likelihood, tails
+from initjax.fit.grids import Grid
 from initjax.support.errors import UserError
 from initjax.support.text import printable
 
@@ -257,6 +258,7 @@ class Analysis(Description):
       tail: left out where |w| has too few different sizes.
       scales: of a kernel; left out for fewer than two axes.
       positions: of a convolution's kernel, none of any other's; left out for fewer than two axes.
+      grid: where |w| cannot be: rounding, few sizes, pruning; left out where it may be anything.
       failed: what of this could not be found, and why: "tail", "slope", "law student_t", ...
     """
 
@@ -268,6 +270,7 @@ class Analysis(Description):
     tail: ControlledTail | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     scales: Scales | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     positions: tuple[Position, ...] | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    grid: Grid | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     failed: dict[str, str] = dataclasses.field(default_factory=dict, metadata=_LEFT_OUT)
 
     def __post_init__(self):

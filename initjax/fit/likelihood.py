@@ -213,7 +213,9 @@ def _sample(weights) -> Sample:
     middle = 0.5 * (lower + upper)
     # In units of the root mean square; the scale goes back into the estimates at the end.
     unit = middle[-1] * math.sqrt((counts * (middle / middle[-1]) ** 2).sum() / size)
-    return Sample(lower / unit, upper / unit, counts, size, unit)
+    least = counted.grid.least if counted.grid else 0.0
+    estimated = bool(least) and counted.grid.kind == "pruned"
+    return Sample(lower / unit, upper / unit, counts, size, unit, least / unit, estimated)
 
 
 class _Found(NamedTuple):
