@@ -9,8 +9,9 @@ import scipy.special
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
 from initjax.fit import likelihood
-from initjax.fit.controls import cutoff_exponents, slope, tail
-from initjax.fit.findings import Analysis, Description, JarqueBera, LawFit, Vuong
+from initjax.fit.claims import power_law_claim
+from initjax.fit.controls import cutoff_exponents, sides, slope, tail
+from initjax.fit.findings import Analysis, Description, JarqueBera, LawFit, LikelihoodRatio, Vuong
 from initjax.fit.grids import channel_grid
 from initjax.fit.histograms import Histogram
 from initjax.fit.scales import position_fits, scales
@@ -43,7 +44,17 @@ def _compared(fits):
     return {fit.law: _law(fit, fits[0], normal) for fit in fits}
 
 
+def _pair(fit, other):
+    """(Vuong's test, likelihood ratio) of two fits: one of them is None."""
+    for larger, smaller in ((fit, other), (other, fit)):
+        if larger.contains(smaller):
+            return None, LikelihoodRatio(*larger.likelihood_ratio(smaller))
+    return Vuong(*fit.vuong(other)), None
+
+
 def _law(fit, best, normal):
+    vuong_best, ratio_best = _pair(fit, best)
+    vuong_normal, ratio_normal = _pair(fit, normal) if normal else (None, None)
     difference = normal and (fit.log_likelihood - normal.log_likelihood) / fit.size
     return LawFit(
         fit.parameters,
@@ -55,12 +66,14 @@ def _law(fit, best, normal):
         fit.bic,
         fit.ks,
         fit.support,
-        vuong_best=Vuong(*fit.vuong(best)),
-        vuong_normal=normal and Vuong(*fit.vuong(normal)),
+        vuong_best=vuong_best,
+        vuong_normal=vuong_normal,
         nats_over_normal=difference,
         limit=fit.limit,
         converged=fit.converged,
         goodness=fit.goodness,
+        ratio_best=ratio_best,
+        ratio_normal=ratio_normal,
     )
 
 
@@ -101,9 +114,11 @@ def analyze(
     fits, reasons = likelihood.fit_each(counted, laws)
     compared = _compared(fits)
     failed |= {f"law {law}": reason for law, reason in reasons.items()}
+    best = fits[0].law
+    grid = counted.grid or (None if kernel is None else found("grid", channel_grid, kernel))
     return Analysis(
         **vars(describe(counted)),
-        best=next(iter(compared)),
+        best=best,
         laws=compared,
         slope=found("slope", slope, counted, seed),
         cutoffs=found("cutoffs", cutoff_exponents, counted) or (),
@@ -111,6 +126,8 @@ def analyze(
         tail=found("tail", tail, counted, bootstraps, seed),
         scales=None if kernel is None else found("scales", scales, kernel),
         positions=None if kernel is None else found("positions", position_fits, kernel, laws),
-        grid=counted.grid or (None if kernel is None else found("grid", channel_grid, kernel)),
+        grid=grid,
+        sides=found("sides", sides, counted),
+        claim=found("claim", power_law_claim, best, compared[best], fits[0].size, grid),
         failed=failed,
     )

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from typing import Any
 
 import jax
@@ -44,7 +45,8 @@ def from_fit(
         or "pool", all layers together.
       law: "best", the law of least AIC; "nspl", the symmetric power law with the fitted alpha and
         ratio; "empirical", the quantiles of the weights; or the name of any law that was fitted.
-      scale: variance times n; "fitted" takes that of the fitted weights, var(w) * fan_in.
+      scale: variance times n; "fitted" takes that of the fitted weights: var(w) * fan_in for
+        law="empirical", which has their mean, and E[w^2] * fan_in for the others, whose mean is 0.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
       dtype: dtype of the weights where the call names none.
 
@@ -76,10 +78,18 @@ def from_fit(
         rms = math.hypot(chosen.sd, chosen.mean)
         if not _LEAST <= rms <= _LARGEST:
             raise UserError(f"{layer!r} has the scale {rms:.3g}; give scale as a number.")
-        scale = chosen.fan_in * (chosen.sd**2 + chosen.mean**2)
+        # Symmetric laws have the mean 0; the quantiles have that of the weights, and their sd.
+        scale = chosen.fan_in * (chosen.sd**2 + (law != "empirical") * chosen.mean**2)
     else:
         scale = positive(scale, "scale")
     distribution = distribution_of(chosen, law)
+    if law != "empirical" and chosen.sides and chosen.sides.is_one_sided:
+        warnings.warn(
+            f"{printable(getattr(chosen, 'path', 'The pool'))} has {chosen.sides.negative} weights"
+            f" below 0 and {chosen.sides.positive} above; {distribution} is symmetric. Take"
+            " law='empirical'.",
+            stacklevel=2,
+        )
     return VarianceScaling(scale, mode, distribution, dtype=dtype, normalize="empirical")
 
 

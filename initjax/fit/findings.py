@@ -56,6 +56,56 @@ class Vuong:
 
 
 @dataclasses.dataclass(frozen=True)
+class LikelihoodRatio:
+    """The test of a law against another one that it contains, or is contained in.
+
+    Attributes:
+      statistic: 2 ln of the likelihoods' ratio, the larger law's over the smaller one's.
+      degrees: of freedom of its chi squared.
+      p: of the smaller law, halved where that lies at an edge of the larger one.
+    """
+
+    statistic: float
+    degrees: int
+    p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Whether weights may be called a power law.
+
+    Attributes:
+      holds: a power law is the best law, and a good one, with alpha above 0, of enough weights.
+      against: what speaks against it; none where it holds.
+    """
+
+    holds: bool
+    against: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sides:
+    """Weights below 0 and above: laws are fitted to both together.
+
+    Attributes:
+      negative: how many are below 0.
+      positive: how many are above.
+      distance: of Kolmogorov and Smirnov, between |w| on either side; NaN without weights on both.
+      p: of one law on both sides.
+    """
+
+    negative: int
+    positive: int
+    distance: float
+    p: float
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether nine of ten weights have the same sign."""
+        return max(self.negative, self.positive) > 0.9 * (self.negative + self.positive)
+
+
+@dataclasses.dataclass(frozen=True)
 class LawFit:
     """A law fitted to weights; see `likelihood.Fit`.
 
@@ -69,13 +119,15 @@ class LawFit:
       bic: Schwarz's criterion.
       ks: the distance of Kolmogorov and Smirnov.
       support: least and largest |w|.
-      vuong_best: against the law with the least AIC.
-      vuong_normal: against the normal law; left out where that was not fitted.
+      vuong_best: against the law with the least AIC; left out where one contains the other.
+      vuong_normal: against the normal law; left out likewise, and where that was not fitted.
       nats_over_normal: how much better than the normal law it explains a weight; left out likewise.
       limit: what the family comes to here, where that is at its edge: "uniform", "normal", ...; the
         parameters that have no value there are null. See `likelihood.Fit`.
       converged: whether the search ended at a maximum; where not, errors and intervals are null.
       goodness: how well the law fits by itself, binned.
+      ratio_best: against the law with the least AIC, where one contains the other; else left out.
+      ratio_normal: against the normal law, likewise.
     """
 
     parameters: dict[str, float]
@@ -87,12 +139,14 @@ class LawFit:
     bic: float
     ks: float
     support: tuple[float, float]
-    vuong_best: Vuong
+    vuong_best: Vuong | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     vuong_normal: Vuong | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     nats_over_normal: float | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     limit: str | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     converged: bool | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     goodness: likelihood.Goodness | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    ratio_best: LikelihoodRatio | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    ratio_normal: LikelihoodRatio | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
 
     def family(self, name: str) -> Law:
         """The law of that name, or what it comes to here.
@@ -117,11 +171,14 @@ class ControlledTail(tails.Tail):
       gaussian_mean: of their alpha.
       gaussian_sd: of their alpha.
       gaussian_samples: how many there were.
+      gaussian_p: the p of one of them, by as many bootstraps: over layers, the share that is
+        compatible with a power law and is none. None without a bootstrap.
     """
 
     gaussian_mean: float
     gaussian_sd: float
     gaussian_samples: int
+    gaussian_p: float | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +316,8 @@ class Analysis(Description):
       scales: of a kernel; left out for fewer than two axes.
       positions: of a convolution's kernel, none of any other's; left out for fewer than two axes.
       grid: where |w| cannot be: rounding, few sizes, pruning; left out where it may be anything.
+      sides: weights below 0 beside those above.
+      claim: whether this may be called a power law; left out where that is not the best law.
       failed: what of this could not be found, and why: "tail", "slope", "law student_t", ...
     """
 
@@ -271,6 +330,8 @@ class Analysis(Description):
     scales: Scales | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     positions: tuple[Position, ...] | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     grid: Grid | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    sides: Sides | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    claim: Claim | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     failed: dict[str, str] = dataclasses.field(default_factory=dict, metadata=_LEFT_OUT)
 
     def __post_init__(self):

@@ -113,7 +113,8 @@ def _step(values, eps) -> float:
     for most in (16, 256, 4096, _MOST_STEPS):  # each makes the step exact enough for the next
         multiples = np.round(values / step)
         used = multiples <= most
-        step = (values * multiples)[used].sum() / np.square(multiples[used]).sum()
+        if used.any():
+            step = (values * multiples)[used].sum() / np.square(multiples[used]).sum()
     off = np.abs(values - np.round(values / step) * step)
     return float(step) if (off <= 0.01 * step + 2 * eps * values).all() else 0.0
 

@@ -139,6 +139,11 @@ class Histogram:
             return bins.lower
         return bin_edges(np.dtype("bfloat16") if self.is_rounded else self.dtype)[0][1:]
 
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts of w < 0 and of w > 0, int64[bins] by rising |w|."""
+        return self._bins[2:]
+
     @functools.cached_property
     def positive(self) -> Magnitudes:
         """The weights above 0 alone."""

@@ -115,6 +115,8 @@ class Fit:
     def vuong(self, other: "Fit") -> tuple[float, float]:
         """Vuong's test of this law against another one fitted to the same weights (1989).
 
+        Its p is not valid where one contains the other: see `likelihood_ratio`.
+
         Returns:
           (z, p): the log likelihood ratio over its standard error, positive where this law is
           nearer to the weights, and its two-sided p. (0, 1) for equal laws.
@@ -128,6 +130,27 @@ class Fit:
             return 0.0, 1.0
         z = math.sqrt(self.size) * mean / math.sqrt(variance)
         return z, float(2 * scipy.special.ndtr(-abs(z)))
+
+    def contains(self, other: "Fit") -> bool:
+        """Whether the other law is one of this family, or what it comes to at an edge."""
+        return other.law in LAWS[self.law].contains
+
+    def likelihood_ratio(self, smaller: "Fit") -> tuple[float, int, float]:
+        """(statistic, degrees of freedom, p) of a law that this one contains (Wilks 1938).
+
+        2 ln of the ratio of the likelihoods; p is halved where the smaller law lies at an edge of
+        this one (Self & Liang 1987). An end point that this law has more counts two degrees: its
+        statistic is exponential of mean 2. For a mixture, which has no regular edge, p is a guide.
+        """
+        if not self.contains(smaller):
+            raise UserError(f"{self.law} does not contain {smaller.law}; compare them by `vuong`.")
+        one, other = LAWS[self.law], LAWS[smaller.law]
+        statistic = max(2 * (self.log_likelihood - smaller.log_likelihood), 0.0)
+        degrees = len(one.links) - len(other.links) + 2 * (len(one.ends) - len(other.ends))
+        if degrees < 1:  # generalized normal to uniform: an end for two parameters
+            degrees = 1
+        p = float(scipy.special.chdtrc(degrees, statistic))
+        return statistic, degrees, p / 2 if smaller.law in one.limits else p
 
 
 def fit(weights, law: str) -> Fit:
