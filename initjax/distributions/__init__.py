@@ -17,4 +17,5 @@ from initjax.distributions.normal_mixture import NormalMixture as NormalMixture
 from initjax.distributions.power_law import SymmetricPowerLaw as SymmetricPowerLaw
 from initjax.distributions.cutoff_power_law import CutoffPowerLaw as CutoffPowerLaw
 from initjax.distributions.truncated_normal import TruncatedNormal as TruncatedNormal
+from initjax.distributions.with_zeros import WithZeros as WithZeros
 from initjax.distributions.empirical import Empirical as Empirical

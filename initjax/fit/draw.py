@@ -11,6 +11,8 @@ import numpy as np
 from initjax.distributions.base import Distribution
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.power_law import SymmetricPowerLaw
+from initjax.distributions.symmetric import Symmetric
+from initjax.distributions.with_zeros import WithZeros
 from initjax.fit.file import load
 from initjax.fit.findings import Analysis, Findings, Layer
 from initjax.initializers.variance_scaling import VarianceScaling
@@ -31,6 +33,7 @@ def from_fit(
     law: str = "best",
     scale: float | str = 2.0,
     mode: str = "fan_in",
+    zeros: bool = False,
     dtype=None,
 ) -> VarianceScaling:
     """An initializer that draws from the law that was found in a layer of trained weights.
@@ -48,6 +51,8 @@ def from_fit(
       scale: variance times n; "fitted" takes that of the fitted weights: var(w) * fan_in for
         law="empirical", which has their mean, and E[w^2] * fan_in for the others, whose mean is 0.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
+      zeros: draw as many zeros as the weights had: laws are those of the others, but "empirical",
+        which has them anyway.
       dtype: dtype of the weights where the call names none.
 
     Returns:
@@ -90,6 +95,9 @@ def from_fit(
             " law='empirical'.",
             stacklevel=2,
         )
+    if zeros and isinstance(distribution, Symmetric) and chosen.zeros:
+        share = chosen.zeros / max(chosen.size, 1)
+        distribution = WithZeros(distribution, share)  # an error, if a changed file has only zeros
     return VarianceScaling(scale, mode, distribution, dtype=dtype, normalize="empirical")
 
 

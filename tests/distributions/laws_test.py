@@ -128,7 +128,7 @@ def points(law, count=41):
 
 
 def test_every_law_is_tested_and_public():
-    assert set(SIZES) | set(OTHERS) == set(DISTRIBUTIONS)
+    assert set(SIZES) | set(OTHERS) | {"WithZeros"} == set(DISTRIBUTIONS)
     public = {name for name, value in vars(distributions).items() if isinstance(value, type)}
     assert set(DISTRIBUTIONS) == public - {"Distribution"}
     assert all(DISTRIBUTIONS[name] is getattr(distributions, name) for name in DISTRIBUTIONS)
@@ -246,6 +246,22 @@ def test_powers_that_underflow(law):
     x = np.linspace(0.01, 0.99, 50)
     np.testing.assert_allclose(law.below(NUMPY, x, *law.shapes), x, rtol=1e-3)
     np.testing.assert_allclose(law.above(NUMPY, x, *law.shapes), 1 - x, rtol=2e-2)
+
+
+def test_with_zeros():
+    law = distributions.WithZeros(distributions.Laplace(), 0.8)
+    drawn = np.asarray(law.sample(jax.random.key(0), (100_000,)), np.float64)
+    assert (drawn == 0).mean() == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 1e5))
+    assert scipy.stats.kstest(drawn[drawn != 0], "laplace").pvalue > 1e-4
+    assert law.std == pytest.approx(math.sqrt(0.4)) and law.kurtosis == pytest.approx(30)
+    p = np.array([0.01, 0.05, 0.2, 0.5, 0.89, 0.95, 0.99])
+    x = np.asarray(law.icdf(p))
+    np.testing.assert_allclose(np.asarray(law.cdf(x))[x != 0], p[x != 0], rtol=1e-5)
+    assert (x == 0).tolist() == [False, False, True, True, True, False, False]
+    init = initjax.variance_scaling(1.0, "fan_in", law)
+    assert initjax.get(str(init)) == init
+    with pytest.raises(ValueError, match=r"zeros=1.0 must be a share"):
+        distributions.WithZeros(distributions.Laplace(), 1)
 
 
 def test_large_degrees_of_freedom_in_float32():
