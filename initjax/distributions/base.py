@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import functools
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ class Distribution(abc.ABC):
         """P(w <= x)."""
 
     @abc.abstractmethod
-    def icdf(self, p):
+    def icdf(self, p) -> Any:
         """The quantile: the x with cdf(x) = p, for p in [0, 1]."""
 
     @abc.abstractmethod

@@ -114,28 +114,56 @@ def _log_density(lib, x, alpha, smallest, scale):
 def _log_mass(alpha, smallest, scale):
     """ln of the integral of x^-alpha e^(-x / scale) over [smallest, inf); NumPy arrays broadcast.
 
-    Gauss-Legendre in y = ln x, panels of at most 0.3.
+    For alpha < 1, that of a gamma law, unless too little lies above `smallest` to be told from 0;
+    else Gauss-Legendre in y = ln x, on panels over which the integrand changes by at most e^5.
     """
-    alpha, scale = np.asarray(alpha, np.float64), np.asarray(scale, np.float64)
-    if smallest == 0:
-        return NUMPY.special.gammaln(1 - alpha) + (1 - alpha) * np.log(scale)
+    alpha, scale = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (alpha, scale)))
+    shape = 1 - alpha
+    with np.errstate(all="ignore"):
+        above = NUMPY.special.gammaincc(shape, smallest / scale)
+        closed = NUMPY.special.gammaln(shape) + shape * np.log(scale) + np.log(above)
+    rest = ~((shape > 0.1) & (above > 1e-250)) & (smallest > 0)
+    if rest.any():
+        closed = np.array(closed)
+        closed[rest] = _integrated_mass(shape[rest], smallest, scale[rest])
+    return closed
+
+
+def _integrated_mass(shape, smallest, scale):
     points, weights = np.polynomial.legendre.leggauss(8)
     low = math.log(smallest)
-    high = np.log(smallest + scale * (60 + 4 * np.maximum(1 - alpha, 0)))
-    panels = max(int(np.max(high - low) / 0.3) + 1, 8)
+    high = np.log(smallest + scale * (60 + 4 * np.maximum(shape, 0)))
+    # How fast the integrand falls from `smallest` on: e^-60 of it is left at most.
+    fall = smallest / scale - shape
+    high = np.where(fall > 0, np.minimum(high, low + 60 / np.maximum(fall, 1e-9)), high)
+    panels = (high - low) * np.maximum(np.abs(fall), 1.0) / 5
+    panels = int(min(max(np.max(panels), np.max(high - low) / 0.3, 7), 4000)) + 1
     width = (high - low)[..., None] / panels
     position = (np.arange(panels)[:, None] + 0.5 * (points + 1)).ravel()
     y = low + width * position
     log_weight = np.log(0.5 * width) + np.log(np.tile(weights, panels))
-    terms = (1 - alpha)[..., None] * y - np.exp(y) / scale[..., None] + log_weight
+    terms = shape[..., None] * y - np.exp(y) / scale[..., None] + log_weight
     return NUMPY.special.logsumexp(terms, axis=-1)
+
+
+def _start(sample):
+    """The gamma law that is nearly the most likely (Minka 2002), and others around it."""
+    mean = sample.mean(lambda x: x)
+    gap = max(math.log(mean) - sample.mean(np.log), 1e-9)
+    shape = (3 - gap + math.sqrt((gap - 3) ** 2 + 24 * gap)) / (12 * gap)
+    alpha = 1 + 1 / max(sample.mean(lambda x: np.log(x / sample.lower[0])), 1e-6)
+    scales = [0.1 * mean, mean, sample.upper[-1], 10 * sample.upper[-1]]
+    rows = [(1 - shape, mean / shape), *((a, x) for x in scales for a in (0.0, 0.7, 1.5, alpha))]
+    return [*rows, (0.5, 1.0), (0.0, 0.5), (-1.0, 0.3), (2.5, 10.0)]
 
 
 def _cdf(x, support, alpha, scale):
     """P(|w| <= x), once a fit: on a fixed number of points, where `_integrals` serves the draws."""
     # Masses of panels so narrow that the distribution function is linear in them.
+    low = math.log(support[0])
     high = math.log(support[0] + scale * (60 + 4 * max(1 - alpha, 0)))
-    y = np.linspace(math.log(support[0]), high, 8192)
+    fall = support[0] / scale + alpha - 1
+    y = np.linspace(low, min(high, low + 60 / fall) if fall > 0 else high, 8192)
     log_density = (1 - alpha) * y - np.exp(y) / scale
     density = np.exp(log_density - log_density.max())
     below = np.append(0, np.cumsum(density[1:] + density[:-1]))
@@ -148,10 +176,12 @@ LAWS.add(
         {"alpha": "identity", "scale": "log"},
         lambda x, support, alpha, scale: _log_density(NUMPY, x, alpha, support[0], scale),
         _cdf,
-        lambda sample: [(0.5, 1.0), (0.0, 0.5), (-1.0, 0.3), (1.5, 3.0), (2.5, 10.0)],
+        _start,
         lambda support, parameters: CutoffPowerLaw(
             parameters["alpha"], parameters["scale"] / support[0]
         ),
-        ends=1,
+        ends="a",
+        limits={"power_law": LAWS["power_law"]},
+        contains=("power_law",),
     ),
 )

@@ -13,18 +13,38 @@ from initjax.distributions.symmetric import Symmetric
 
 
 class Sample(NamedTuple):
-    """Binned |w| in units of their root mean square `unit`."""
+    """Binned |w| in units of their root mean square `unit`.
+
+    Attributes:
+      lower: where each bin begins.
+      upper: where it ends.
+      counts: how many weights it holds.
+      size: how many weights there are.
+      unit: the root mean square of the weights.
+      least: laws are conditional on |w| > least; 0 where every |w| > 0 can be told from 0.
+      is_estimated: whether `least` is the smallest |w|, and no step that is known.
+    """
 
     lower: np.ndarray
     upper: np.ndarray
     counts: np.ndarray
     size: int
     unit: float
+    least: float = 0.0
+    is_estimated: bool = False
+
+    @property
+    def middle(self) -> np.ndarray:
+        """The bins' geometric middles."""
+        return np.sqrt(np.maximum(self.lower, 1e-300)) * np.sqrt(self.upper)
 
     def mean(self, function: Callable) -> float:
         """The mean of a function of |w| / unit."""
-        values = function(np.sqrt(np.maximum(self.lower, 1e-300) * self.upper))
-        return float((self.counts * values).sum() / self.size)
+        return float((self.counts * function(self.middle)).sum() / self.size)
+
+    def quantile(self, p: float) -> float:
+        """The p-quantile of |w| / unit."""
+        return float(self.middle[np.searchsorted(np.cumsum(self.counts), p * self.size)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +57,12 @@ class Law:
       cdf: (x, (a, b), *parameters) -> P(|w| <= x).
       start: (sample) -> where the search begins, one row of parameters a start.
       make: ((a, b), parameters by name) -> the symmetric `Distribution`, its scale left out.
-      ends: how many end points of the support are taken from the extreme weights: a, or a and b.
+      ends: which end points of the support are taken from the extreme weights: "a", "b", "ab".
+      above: (x, (a, b), *parameters) -> P(|w| > x); of laws whose support does not begin at a.
+      center: (*shapes) -> a typical ln|w| at scale 1: the search is in ln(scale) + center, which
+        stays near that of the weights where the scale alone is beyond all of them.
+      limits: name -> the law that this family comes to at an edge that no parameter reaches.
+      contains: names of families that this one contains, or comes to at an edge.
     """
 
     links: dict[str, str]
@@ -45,31 +70,54 @@ class Law:
     cdf: Callable
     start: Callable
     make: Callable[..., Distribution]
-    ends: int = 0
+    ends: str = ""
+    above: Callable | None = None
+    center: Callable | None = None
+    limits: dict[str, "Law"] = dataclasses.field(default_factory=dict)
+    contains: tuple[str, ...] = ()
 
     def parameters(self, free: np.ndarray) -> list[np.ndarray]:
         """The parameters, of free ones [..., p] that may be any real numbers."""
-        return [_INVERSE[link](free[..., i]) for i, link in enumerate(self.links.values())]
+        free = np.asarray(free, np.float64)
+        values = [_INVERSE[link](free[..., i]) for i, link in enumerate(self.links.values())]
+        if self.center is not None:
+            values[0] = np.exp(free[..., 0] - self.center(*values[1:]))
+        return values
+
+    def free(self, parameters) -> np.ndarray:
+        """The inverse of `parameters`, of [p] or of rows [..., p]."""
+        rows = np.asarray(parameters, np.float64)
+        columns = [_LINK[link](rows[..., i]) for i, link in enumerate(self.links.values())]
+        if self.center is not None:
+            columns[0] = columns[0] + self.center(*(rows[..., i] for i in range(1, len(columns))))
+        return np.stack(columns, -1) if columns else rows
 
     def starts(self, sample: Sample) -> np.ndarray:
         """Free parameters [starts, p] from which to search."""
-        links = self.links.values()
-        rows = np.atleast_2d(np.asarray(self.start(sample), np.float64))
-        return np.stack([_LINK[link](rows[:, i]) for i, link in enumerate(links)], -1)
+        rows = np.asarray(self.start(sample), np.float64)
+        return self.free(rows.reshape(-1, len(self.links)) if self.links else np.empty((1, 0)))
 
     def report(self, free, covariance, unit):
         """(estimates, standard errors, 95 % intervals) by name, "scale" in units of the weights."""
         estimates, errors, intervals = {}, {}, {}
+        shifts = 1e-5 * np.eye(len(free))
+        if not self.links:
+            return estimates, errors, intervals
+        with np.errstate(all="ignore"):
+            values, up, down = (self.parameters(x) for x in (free, free + shifts, free - shifts))
         for i, (name, link) in enumerate(self.links.items()):
-            factor = unit if name == "scale" else 1.0
-            free_error = math.sqrt(covariance[i, i]) if covariance[i, i] > 0 else math.nan
-            low, value, high, above, below = (
-                float(_INVERSE[link](free[i] + shift))
-                for shift in (-1.959964 * free_error, 0, 1.959964 * free_error, 1e-5, -1e-5)
-            )
-            factor = float(factor)
-            estimates[name] = value * factor
-            errors[name] = free_error * (above - below) / 2e-5 * factor
+            factor = float(unit) if name == "scale" else 1.0
+            linked = float(_LINK[link](values[i]))
+            gradient = (_LINK[link](up[i]) - _LINK[link](down[i])) / 2e-5
+            variance = float(gradient @ covariance @ gradient)
+            error = math.sqrt(variance) if variance > 0 else math.nan
+            with np.errstate(over="ignore"):  # the end of an interval may be infinite
+                low, high, above, below = (
+                    float(_INVERSE[link](linked + shift))
+                    for shift in (-1.959964 * error, 1.959964 * error, 1e-5, -1e-5)
+                )
+            estimates[name] = float(values[i]) * factor
+            errors[name] = error * (above - below) / 2e-5 * factor
             intervals[name] = (low * factor, high * factor)
         return estimates, errors, intervals
 
@@ -78,8 +126,8 @@ _LINK = {"log": np.log, "logit": lambda p: NUMPY.special.logit(p), "identity": l
 _INVERSE = {"log": np.exp, "logit": lambda x: NUMPY.special.expit(x), "identity": lambda x: x}
 
 
-def scale_law(distribution: type[Symmetric], links: dict[str, str], start: Callable) -> Law:
-    """A symmetric distribution times a scale, its first parameter."""
+def scale_law(distribution: type[Symmetric], links: dict[str, str], start: Callable, **more) -> Law:
+    """A symmetric distribution times a scale, its first parameter; `more` as in `Law`."""
 
     def log_density(x, support, scale, *shapes):
         return distribution.log_density(NUMPY, x / scale, *shapes) - np.log(scale)
@@ -87,7 +135,10 @@ def scale_law(distribution: type[Symmetric], links: dict[str, str], start: Calla
     def cdf(x, support, scale, *shapes):
         return distribution.below(NUMPY, x / scale, *shapes)
 
+    def above(x, support, scale, *shapes):
+        return distribution.above(NUMPY, x / scale, *shapes)
+
     def make(support, parameters):
         return distribution(*(parameters[name] for name in links))
 
-    return Law({"scale": "log", **links}, log_density, cdf, start, make)
+    return Law({"scale": "log", **links}, log_density, cdf, start, make, above=above, **more)

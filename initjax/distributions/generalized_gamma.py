@@ -5,15 +5,55 @@ import math
 
 import numpy as np
 
-from initjax.distributions.laws import fitted
+from initjax.distributions.family import Law
+from initjax.distributions.gamma import gamma_above, gamma_below, gamma_isf, gamma_ppf
+from initjax.distributions.laws import LAWS, fitted
 from initjax.distributions.library import NUMPY
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
 
+def _start(sample):
+    """For each power p the gamma law of |w|^p that is nearly the most likely (Minka 2002)."""
+    log_size = np.log(sample.middle)
+    most, mean_log = log_size[-1], float(sample.counts @ log_size / sample.size)
+    rows = []
+    for power in np.geomspace(0.01, 300, 20):
+        mean = (sample.counts * np.exp(power * (log_size - most))).sum() / sample.size
+        gap = max(math.log(mean) + power * (most - mean_log), 1e-12)
+        shape = (3 - gap + math.sqrt((gap - 3) ** 2 + 24 * gap)) / (12 * gap)
+        log_scale = most + math.log(mean / shape) / power
+        if abs(log_scale) < 600 and shape < 1e8:
+            rows.append((math.exp(log_scale), shape * power, power))
+    return [*rows, (1.4, 1.0, 2.0), (0.7, 1.0, 1.0)]
+
+
+def _power_function(support, parameters):
+    from initjax.distributions.power_law import SymmetricPowerLaw  # which registers itself later
+
+    return SymmetricPowerLaw(1 - parameters["shape"], math.inf)
+
+
+# At power = inf: p(x) = shape x^(shape-1) / b^shape up to b.
+_POWER_FUNCTION = Law(
+    {"shape": "log"},
+    lambda x, support, shape: (
+        np.log(shape) + (shape - 1) * np.log(x / support[1]) - math.log(support[1])
+    ),
+    lambda x, support, shape: np.clip(x / support[1], 0, 1) ** shape,
+    lambda sample: (1 / max(sample.mean(lambda x: np.log(sample.upper[-1] / x)), 1e-6),),
+    _power_function,
+    ends="b",
+    above=lambda x, support, shape: 1 - (x / support[1]) ** shape,
+)
+
+
 @fitted(
     "generalized_gamma",
-    lambda sample: [(1.4, 1.0, 2.0), (0.7, 1.0, 1.0), (1.0, 0.6, 1.5)],
+    _start,
+    center=lambda shape, power: NUMPY.special.psi(shape / power) / power,
+    limits={"log_normal": LAWS["log_normal"], "power_function": _POWER_FUNCTION},
+    contains=("normal", "laplace", "generalized_normal", "uniform"),
     shape="log",
     power="log",
 )
@@ -53,14 +93,14 @@ class GeneralizedGamma(SymmetricTabulated):
 
     @staticmethod
     def below(lib, x, shape, power):
-        return lib.special.gammainc(shape / power, x**power)
+        return gamma_below(lib, x, shape / power, power)
 
     @staticmethod
     def above(lib, x, shape, power):
-        return lib.special.gammaincc(shape / power, x**power)
+        return gamma_above(lib, x, shape / power, power)
 
     def magnitude_isf(self, p):
-        return NUMPY.special.gammainccinv(self.shape / self.power, p) ** (1 / self.power)
+        return gamma_isf(p, self.shape / self.power, self.power)
 
     def magnitude_ppf(self, p):
-        return NUMPY.special.gammaincinv(self.shape / self.power, p) ** (1 / self.power)
+        return gamma_ppf(p, self.shape / self.power, self.power)

@@ -5,13 +5,34 @@ import math
 
 import numpy as np
 
-from initjax.distributions.laws import fitted
+from initjax.distributions.gamma import gamma_above, gamma_below, gamma_isf, gamma_ppf
+from initjax.distributions.laws import LAWS, fitted
 from initjax.distributions.library import NUMPY
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
 
-@fitted("generalized_normal", lambda sample: [(1.4, 2.0), (0.7, 1.0), (0.1, 0.5)], power="log")
+def _start(sample):
+    """For each power the most likely scale, (power E|w|^power)^(1/power)."""
+    powers = np.geomspace(0.02, 2000, 21)
+    return [(_scale(sample, p), p) for p in (*powers, 1.0, 2.0)]
+
+
+def _scale(sample, power):
+    log_size = np.log(sample.middle)
+    most = log_size[-1]  # taken out, so that no power overflows
+    mean = (sample.counts * np.exp(power * (log_size - most))).sum() / sample.size
+    return math.exp(max(min(most + math.log(power * mean) / power, 600.0), -600.0))
+
+
+@fitted(
+    "generalized_normal",
+    _start,
+    center=lambda power: NUMPY.special.psi(1 / power) / power,
+    limits={"uniform": LAWS["uniform"]},
+    contains=("normal", "laplace"),
+    power="log",
+)
 @dataclasses.dataclass(frozen=True)
 class GeneralizedNormal(SymmetricTabulated):
     """p(x) = power / (2 Gamma(1/power)) exp(-|x|^power); variance Gamma(3/power) / Gamma(1/power).
@@ -42,14 +63,14 @@ class GeneralizedNormal(SymmetricTabulated):
 
     @staticmethod
     def below(lib, x, power):
-        return lib.special.gammainc(1 / power, x**power)
+        return gamma_below(lib, x, 1 / power, power)
 
     @staticmethod
     def above(lib, x, power):
-        return lib.special.gammaincc(1 / power, x**power)
+        return gamma_above(lib, x, 1 / power, power)
 
     def magnitude_isf(self, p):
-        return NUMPY.special.gammainccinv(1 / self.power, p) ** (1 / self.power)
+        return gamma_isf(p, 1 / self.power, self.power)
 
     def magnitude_ppf(self, p):
-        return NUMPY.special.gammaincinv(1 / self.power, p) ** (1 / self.power)
+        return gamma_ppf(p, 1 / self.power, self.power)

@@ -13,7 +13,7 @@ from initjax.support.arguments import positive
 
 def _start(sample):
     mean = sample.mean(np.log)
-    return math.exp(mean), math.sqrt(max(sample.mean(lambda x: (np.log(x) - mean) ** 2), 1e-6))
+    return math.exp(mean), math.sqrt(max(sample.mean(lambda x: (np.log(x) - mean) ** 2), 1e-9))
 
 
 @fitted("log_normal", _start, sigma="log")

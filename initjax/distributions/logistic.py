@@ -9,7 +9,7 @@ from initjax.distributions.laws import fitted
 from initjax.distributions.tabulated import SymmetricTabulated
 
 
-@fitted("logistic", lambda sample: (0.55,))
+@fitted("logistic", lambda sample: [(0.55,), (0.7 * sample.mean(lambda x: x),)])
 @dataclasses.dataclass(frozen=True)
 class Logistic(SymmetricTabulated):
     """The logistic law of unit scale: p(x) = e^-|x| / (1 + e^-|x|)^2; variance pi^2 / 3."""

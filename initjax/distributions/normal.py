@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 
 from initjax.distributions.laws import fitted
 from initjax.distributions.library import JAX
@@ -12,7 +13,7 @@ from initjax.distributions.symmetric import Symmetric
 LOG_HALF_NORMAL = 0.5 * math.log(2 / math.pi)  # of the density of |w| at 0
 
 
-@fitted("normal", lambda sample: (1.0,))
+@fitted("normal", lambda sample: (math.sqrt(sample.mean(np.square)),))
 @dataclasses.dataclass(frozen=True)
 class Normal(Symmetric):
     """The standard normal law: log p(x) = -x^2/2 - log(2 pi)/2."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from initjax.distributions.laws import fitted
+from initjax.distributions.laws import LAWS, fitted
 from initjax.distributions.library import NUMPY
 from initjax.distributions.normal import LOG_HALF_NORMAL
 from initjax.distributions.tabulated import SymmetricTabulated
@@ -20,9 +20,23 @@ def _mix(probability, x, ratio, weight):
     return narrow + weight * probability(x / (ratio * math.sqrt(2)))
 
 
+def _start(sample):
+    """Components at two quantiles each, and at quantiles and the root mean square."""
+    rms = math.sqrt(sample.mean(np.square))
+    rows = [(0.8, 1.8, 0.3), (0.7, 3.0, 0.1), (0.3, 5.0, 0.1), (0.05, 30.0, 0.1)]
+    for weight in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95):
+        # Medians of the two, were they far apart.
+        narrow = sample.quantile(0.5 * (1 - weight)) / 0.6745
+        wide = sample.quantile(1 - 0.5 * weight) / 0.6745
+        tail = math.sqrt(max((rms**2 - (1 - weight) * narrow**2) / weight, 1e-300))
+        rows += [(narrow, max(size / narrow, 1.05), weight) for size in (wide, tail)]
+    return rows
+
+
 @fitted(
     "normal_mixture",
-    lambda sample: [(0.8, 1.8, 0.3), (0.7, 3.0, 0.1), (0.3, 5.0, 0.1), (0.05, 30.0, 0.1)],
+    _start,
+    limits={"normal": LAWS["normal"]},
     ratio="log",
     weight="logit",
 )

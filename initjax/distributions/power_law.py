@@ -148,6 +148,14 @@ def _power_start(sample):
     return 1 + 1 / max(sample.mean(lambda x: np.log(x / sample.lower[0])), 1e-6)
 
 
+def _truncated_start(sample):
+    """alpha = 1 + z / L: ln|w| has, from the end at a on, about the mean 1 / z or L - 1 / |z|."""
+    length = math.log(sample.upper[-1] / sample.lower[0])
+    mean = min(max(sample.mean(lambda x: np.log(x / sample.lower[0])) / length, 1e-9), 1 - 1e-9)
+    z = [1 / mean, 12 * (0.5 - mean), -1 / (1 - mean)]
+    return [*((1 + value / length,) for value in z), (0.0,), (1.0,), (2.0,)]
+
+
 def _truncated_cdf(x, support, alpha):
     a, b = support
     length = np.log(np.clip(x, a, b) / a)
@@ -168,7 +176,7 @@ LAWS.add(
         lambda x, support, alpha: -np.expm1((1 - alpha) * np.log(np.maximum(x / support[0], 1))),
         _power_start,
         _make,
-        ends=1,
+        ends="a",
     ),
 )
 LAWS.add(
@@ -179,8 +187,9 @@ LAWS.add(
             NUMPY, x, alpha, _ratio(support), support[1]
         ),
         _truncated_cdf,
-        lambda sample: [(0.0,), (0.5,), (1.0,), (2.0,), (4.0,)],
+        _truncated_start,
         _make,
-        ends=2,
+        ends="ab",
+        contains=("uniform", "power_law"),
     ),
 )

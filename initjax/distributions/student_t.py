@@ -5,13 +5,28 @@ import math
 
 import numpy as np
 
-from initjax.distributions.laws import fitted
+from initjax.distributions.laws import LAWS, fitted
 from initjax.distributions.library import NUMPY
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
 
-@fitted("student_t", lambda sample: [(1.0, 50.0), (0.8, 6.0), (0.5, 2.0)], df="log")
+def _start(sample):
+    """For each df the scales at which the median, and the mean of ln|w|, are the weights'."""
+    df = np.geomspace(0.02, 200, 12)
+    by_median = sample.quantile(0.5) / np.abs(NUMPY.special.stdtrit(df, 0.25))
+    by_mean = np.exp(sample.mean(np.log) - _center(df))
+    scale = np.append(by_median, by_mean)
+    possible = np.isfinite(np.log(scale))
+    return [(1.0, 50.0), (0.8, 6.0), *np.stack([scale, np.tile(df, 2)], -1)[possible]]
+
+
+def _center(df):
+    """E ln|x|."""
+    return 0.5 * (np.log(df) + NUMPY.special.psi(0.5) - NUMPY.special.psi(df / 2))
+
+
+@fitted("student_t", _start, center=_center, limits={"normal": LAWS["normal"]}, df="log")
 @dataclasses.dataclass(frozen=True)
 class StudentT(SymmetricTabulated):
     """Student's t law of `df` degrees of freedom: p(x) ~ (1 + x^2 / df)^(-(df+1)/2).
@@ -35,8 +50,8 @@ class StudentT(SymmetricTabulated):
 
     @staticmethod
     def log_density(lib, x, df):
-        gammaln = NUMPY.special.gammaln
-        normalizer = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * (math.pi / 4))
+        # Not the difference of two gammaln, which has no digit right at large df.
+        normalizer = -NUMPY.special.betaln(df / 2, 0.5) - 0.5 * np.log(df) + math.log(2)
         return normalizer - 0.5 * (df + 1) * lib.np.log1p(x * x / df)
 
     @staticmethod

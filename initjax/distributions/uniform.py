@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.distributions.base import polar
-from initjax.distributions.laws import drawn
+from initjax.distributions.family import Law
+from initjax.distributions.laws import LAWS, drawn
 from initjax.distributions.symmetric import Symmetric
 
 
@@ -54,3 +55,18 @@ class Uniform(Symmetric):
         # sqrt(3 v), not sqrt(v) / sqrt(1/3): the same number but for its last bit, and this is the
         # last bit of jax.nn.initializers.
         return np.sqrt(variance.dtype.type(3) * variance)
+
+
+# On [-b, b], b being the largest |w|: nothing is left to search.
+LAWS.add(
+    "uniform",
+    Law(
+        {},
+        lambda x, support: np.zeros_like(x) - math.log(support[1]),
+        lambda x, support: np.clip(x / support[1], 0, 1),
+        lambda sample: (),
+        lambda support, parameters: Uniform(),
+        ends="b",
+        above=lambda x, support: 1 - x / support[1],
+    ),
+)

@@ -9,11 +9,14 @@ import scipy.special
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
 from initjax.fit import likelihood
-from initjax.fit.controls import cutoff_exponents, slope, tail
-from initjax.fit.findings import Analysis, Description, JarqueBera, LawFit, Vuong
+from initjax.fit.claims import power_law_claim
+from initjax.fit.controls import cutoff_exponents, sides, slope, tail
+from initjax.fit.findings import Analysis, Description, JarqueBera, LawFit, LikelihoodRatio, Vuong
+from initjax.fit.grids import channel_grid
 from initjax.fit.histograms import Histogram
-from initjax.fit.likelihood import MIN_SIZE
 from initjax.fit.scales import position_fits, scales
+from initjax.support.arguments import count
+from initjax.support.errors import UserError
 
 
 def describe(counted: Histogram) -> Description:
@@ -33,12 +36,25 @@ def describe(counted: Histogram) -> Description:
 
 def compare_laws(counted: Histogram, laws: Sequence[str] = tuple(LAWS)) -> dict[str, LawFit]:
     """All laws, the best by AIC first, each against the normal law and against the best one."""
-    fits = likelihood.compare(counted, laws)
+    return _compared(likelihood.compare(counted, laws))
+
+
+def _compared(fits):
     normal = next((fit for fit in fits if fit.law == "normal"), None)
     return {fit.law: _law(fit, fits[0], normal) for fit in fits}
 
 
+def _pair(fit, other):
+    """(Vuong's test, likelihood ratio) of two fits: one of them is None."""
+    for larger, smaller in ((fit, other), (other, fit)):
+        if larger.contains(smaller):
+            return None, LikelihoodRatio(*larger.likelihood_ratio(smaller))
+    return Vuong(*fit.vuong(other)), None
+
+
 def _law(fit, best, normal):
+    vuong_best, ratio_best = _pair(fit, best)
+    vuong_normal, ratio_normal = _pair(fit, normal) if normal else (None, None)
     difference = normal and (fit.log_likelihood - normal.log_likelihood) / fit.size
     return LawFit(
         fit.parameters,
@@ -50,9 +66,14 @@ def _law(fit, best, normal):
         fit.bic,
         fit.ks,
         fit.support,
-        vuong_best=Vuong(*fit.vuong(best)),
-        vuong_normal=normal and Vuong(*fit.vuong(normal)),
+        vuong_best=vuong_best,
+        vuong_normal=vuong_normal,
         nats_over_normal=difference,
+        limit=fit.limit,
+        converged=fit.converged,
+        goodness=fit.goodness,
+        ratio_best=ratio_best,
+        ratio_normal=ratio_normal,
     )
 
 
@@ -72,17 +93,41 @@ def analyze(
       laws: names in `LAWS` to compare.
       bootstraps: samples for the p of the tail.
       seed: of the bootstrap and of the Gaussian controls.
+
+    Returns:
+      `Analysis`; where one analysis fails, its reason stands in `failed` and the others are there.
+
+    Raises:
+      UserError (a ValueError): weights to which no law can be fitted, as `likelihood.fit`.
     """
-    compared = compare_laws(counted, laws)
-    has_tail = len(counted.magnitudes.counts) >= MIN_SIZE
+    count(bootstraps, "bootstraps", 0)
+    failed: dict[str, str] = {}
+
+    def found(name, function, *arguments):
+        """What was asked for; None where it failed, which must not cost what did not."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            failed[name] = str(error) if isinstance(error, UserError) else repr(error)
+            return None
+
+    fits, reasons = likelihood.fit_each(counted, laws)
+    compared = _compared(fits)
+    failed |= {f"law {law}": reason for law, reason in reasons.items()}
+    best = fits[0].law
+    grid = counted.grid or (None if kernel is None else found("grid", channel_grid, kernel))
     return Analysis(
         **vars(describe(counted)),
-        best=next(iter(compared)),
+        best=best,
         laws=compared,
-        slope=slope(counted, seed),
-        cutoffs=cutoff_exponents(counted),
+        slope=found("slope", slope, counted, seed),
+        cutoffs=found("cutoffs", cutoff_exponents, counted) or (),
         quantiles=tuple(counted.quantiles(Empirical.probabilities()).tolist()),
-        tail=tail(counted, bootstraps, seed) if has_tail else None,
-        scales=None if kernel is None else scales(kernel),
-        positions=None if kernel is None else position_fits(kernel, laws),
+        tail=found("tail", tail, counted, bootstraps, seed),
+        scales=None if kernel is None else found("scales", scales, kernel),
+        positions=None if kernel is None else found("positions", position_fits, kernel, laws),
+        grid=grid,
+        sides=found("sides", sides, counted),
+        claim=found("claim", power_law_claim, best, compared[best], fits[0].size, grid),
+        failed=failed,
     )

@@ -1,5 +1,6 @@
 """Slopes, tails and exponents, beside what as many Gaussian samples show."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -7,8 +8,10 @@ import numpy as np
 import scipy.special
 
 from initjax.fit import tails
-from initjax.fit.findings import ControlledTail, Cutoff, Slope
+from initjax.fit.findings import ControlledTail, Cutoff, Sides, Slope
 from initjax.fit.histograms import Histogram, bin_edges
+from initjax.fit.likelihood import MIN_SIZE
+from initjax.support.errors import UserError
 
 CUTOFF_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _SLOPE_BINS = 100
@@ -99,16 +102,39 @@ def gaussian_histogram(size: int, rng: np.random.Generator) -> Histogram:
 
 def tail(counted: Histogram, bootstraps: int, seed: int = 0) -> ControlledTail:
     """The tail that is most like a power law, beside those of as many Gaussian samples."""
+    number = len(counted.magnitudes.counts)
+    if number < MIN_SIZE:
+        raise UserError(f"|w| has {number} different sizes: too few for a tail.")
     found = vars(tails.fit_tail(counted, bootstraps=bootstraps, seed=seed))
-    rng = np.random.default_rng(seed)
     size = int(counted.magnitudes.counts.sum())
-    control = [tails.fit_tail(gaussian_histogram(size, rng)).alpha for _ in range(_TAIL_CONTROLS)]
+    alphas, p = _gaussian_tails(size, bootstraps, seed)
     return ControlledTail(
         **found,
-        gaussian_mean=float(np.mean(control)),
-        gaussian_sd=float(np.std(control, ddof=1)),
+        gaussian_mean=float(np.mean(alphas)),
+        gaussian_sd=float(np.std(alphas, ddof=1)),
         gaussian_samples=_TAIL_CONTROLS,
+        gaussian_p=p,
     )
+
+
+@functools.lru_cache(maxsize=256)  # many layers of a network have the same size
+def _gaussian_tails(size, bootstraps, seed):
+    """(exponents of the tails of Gaussian samples, p of the first)."""
+    rng = np.random.default_rng(seed)
+    samples = [gaussian_histogram(size, rng) for _ in range(_TAIL_CONTROLS)]
+    first = tails.fit_tail(samples[0], bootstraps=bootstraps, seed=seed)
+    return [first.alpha, *(tails.fit_tail(sample).alpha for sample in samples[1:])], first.p
+
+
+def sides(counted: Histogram) -> Sides:
+    """How many weights lie below and above 0, and how far apart the laws of their |w| are."""
+    negative, positive = counted.sides
+    sizes = int(negative.sum()), int(positive.sum())
+    if not all(sizes):
+        return Sides(*sizes, math.nan, math.nan)
+    distance = float(np.abs(np.cumsum(negative) / sizes[0] - np.cumsum(positive) / sizes[1]).max())
+    root = math.sqrt(sizes[0] * sizes[1] / sum(sizes))
+    return Sides(*sizes, distance, float(scipy.special.kolmogorov(distance * root)))
 
 
 def slope(counted: Histogram, seed: int = 0) -> Slope | None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from typing import Any
 
 import jax
@@ -9,8 +10,9 @@ import numpy as np
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.empirical import Empirical
-from initjax.distributions.laws import LAWS
 from initjax.distributions.power_law import SymmetricPowerLaw
+from initjax.distributions.symmetric import Symmetric
+from initjax.distributions.with_zeros import WithZeros
 from initjax.fit.file import load
 from initjax.fit.findings import Analysis, Findings, Layer
 from initjax.initializers.variance_scaling import VarianceScaling
@@ -31,6 +33,7 @@ def from_fit(
     law: str = "best",
     scale: float | str = 2.0,
     mode: str = "fan_in",
+    zeros: bool = False,
     dtype=None,
 ) -> VarianceScaling:
     """An initializer that draws from the law that was found in a layer of trained weights.
@@ -45,8 +48,11 @@ def from_fit(
         or "pool", all layers together.
       law: "best", the law of least AIC; "nspl", the symmetric power law with the fitted alpha and
         ratio; "empirical", the quantiles of the weights; or the name of any law that was fitted.
-      scale: variance times n; "fitted" takes that of the fitted weights, var(w) * fan_in.
+      scale: variance times n; "fitted" takes that of the fitted weights: var(w) * fan_in for
+        law="empirical", which has their mean, and E[w^2] * fan_in for the others, whose mean is 0.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
+      zeros: draw as many zeros as the weights had: laws are those of the others, but "empirical",
+        which has them anyway.
       dtype: dtype of the weights where the call names none.
 
     Returns:
@@ -77,10 +83,21 @@ def from_fit(
         rms = math.hypot(chosen.sd, chosen.mean)
         if not _LEAST <= rms <= _LARGEST:
             raise UserError(f"{layer!r} has the scale {rms:.3g}; give scale as a number.")
-        scale = chosen.fan_in * (chosen.sd**2 + chosen.mean**2)
+        # Symmetric laws have the mean 0; the quantiles have that of the weights, and their sd.
+        scale = chosen.fan_in * (chosen.sd**2 + (law != "empirical") * chosen.mean**2)
     else:
         scale = positive(scale, "scale")
     distribution = distribution_of(chosen, law)
+    if law != "empirical" and chosen.sides and chosen.sides.is_one_sided:
+        warnings.warn(
+            f"{printable(getattr(chosen, 'path', 'The pool'))} has {chosen.sides.negative} weights"
+            f" below 0 and {chosen.sides.positive} above; {distribution} is symmetric. Take"
+            " law='empirical'.",
+            stacklevel=2,
+        )
+    if zeros and isinstance(distribution, Symmetric) and chosen.zeros:
+        share = chosen.zeros / max(chosen.size, 1)
+        distribution = WithZeros(distribution, share)  # an error, if a changed file has only zeros
     return VarianceScaling(scale, mode, distribution, dtype=dtype, normalize="empirical")
 
 
@@ -128,7 +145,7 @@ def _make(found, law, name) -> Distribution:
     fitted = found.laws[name]
     if law == "nspl":
         return SymmetricPowerLaw(fitted.parameters["alpha"], fitted.support[1] / fitted.support[0])
-    return LAWS[name].make(fitted.support, fitted.parameters)
+    return fitted.family(name).make(fitted.support, fitted.parameters)
 
 
 def rules_from_fit(

@@ -18,13 +18,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from initjax.distributions.family import Law
 from initjax.distributions.laws import LAWS
-from initjax.fit import tails
+from initjax.fit import likelihood, tails
+from initjax.fit.grids import Grid
 from initjax.support.errors import UserError
 from initjax.support.text import printable
 
 VERSION = 1
-_LEFT_OUT = {"left_out": True}  # where it is None, json does not have the name
+_LEFT_OUT = {"left_out": True}  # where it is None or {}, json does not have the name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,56 @@ class Vuong:
 
 
 @dataclasses.dataclass(frozen=True)
+class LikelihoodRatio:
+    """The test of a law against another one that it contains, or is contained in.
+
+    Attributes:
+      statistic: 2 ln of the likelihoods' ratio, the larger law's over the smaller one's.
+      degrees: of freedom of its chi squared.
+      p: of the smaller law, halved where that lies at an edge of the larger one.
+    """
+
+    statistic: float
+    degrees: int
+    p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Whether weights may be called a power law.
+
+    Attributes:
+      holds: a power law is the best law, and a good one, with alpha above 0, of enough weights.
+      against: what speaks against it; none where it holds.
+    """
+
+    holds: bool
+    against: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sides:
+    """Weights below 0 and above: laws are fitted to both together.
+
+    Attributes:
+      negative: how many are below 0.
+      positive: how many are above.
+      distance: of Kolmogorov and Smirnov, between |w| on either side; NaN without weights on both.
+      p: of one law on both sides.
+    """
+
+    negative: int
+    positive: int
+    distance: float
+    p: float
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether nine of ten weights have the same sign."""
+        return max(self.negative, self.positive) > 0.9 * (self.negative + self.positive)
+
+
+@dataclasses.dataclass(frozen=True)
 class LawFit:
     """A law fitted to weights; see `likelihood.Fit`.
 
@@ -67,9 +119,15 @@ class LawFit:
       bic: Schwarz's criterion.
       ks: the distance of Kolmogorov and Smirnov.
       support: least and largest |w|.
-      vuong_best: against the law with the least AIC.
-      vuong_normal: against the normal law; left out where that was not fitted.
+      vuong_best: against the law with the least AIC; left out where one contains the other.
+      vuong_normal: against the normal law; left out likewise, and where that was not fitted.
       nats_over_normal: how much better than the normal law it explains a weight; left out likewise.
+      limit: what the family comes to here, where that is at its edge: "uniform", "normal", ...; the
+        parameters that have no value there are null. See `likelihood.Fit`.
+      converged: whether the search ended at a maximum; where not, errors and intervals are null.
+      goodness: how well the law fits by itself, binned.
+      ratio_best: against the law with the least AIC, where one contains the other; else left out.
+      ratio_normal: against the normal law, likewise.
     """
 
     parameters: dict[str, float]
@@ -81,9 +139,28 @@ class LawFit:
     bic: float
     ks: float
     support: tuple[float, float]
-    vuong_best: Vuong
+    vuong_best: Vuong | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     vuong_normal: Vuong | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     nats_over_normal: float | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    limit: str | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    converged: bool | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    goodness: likelihood.Goodness | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    ratio_best: LikelihoodRatio | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    ratio_normal: LikelihoodRatio | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+
+    def family(self, name: str) -> Law:
+        """The law of that name, or what it comes to here.
+
+        Raises:
+          LookupError: an unknown limit.
+        """
+        return LAWS[name].limits[self.limit] if self.limit else LAWS[name]
+
+    def above(self, name: str, sizes: np.ndarray) -> np.ndarray:
+        """P(|w| > sizes) of this fit of the law of that name."""
+        law = self.family(name)
+        with np.errstate(all="ignore"):
+            return 1 - law.cdf(sizes, self.support, *(self.parameters[k] for k in law.links))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +171,14 @@ class ControlledTail(tails.Tail):
       gaussian_mean: of their alpha.
       gaussian_sd: of their alpha.
       gaussian_samples: how many there were.
+      gaussian_p: the p of one of them, by as many bootstraps: over layers, the share that is
+        compatible with a power law and is none. None without a bootstrap.
     """
 
     gaussian_mean: float
     gaussian_sd: float
     gaussian_samples: int
+    gaussian_p: float | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +315,10 @@ class Analysis(Description):
       tail: left out where |w| has too few different sizes.
       scales: of a kernel; left out for fewer than two axes.
       positions: of a convolution's kernel, none of any other's; left out for fewer than two axes.
+      grid: where |w| cannot be: rounding, few sizes, pruning; left out where it may be anything.
+      sides: weights below 0 beside those above.
+      claim: whether this may be called a power law; left out where that is not the best law.
+      failed: what of this could not be found, and why: "tail", "slope", "law student_t", ...
     """
 
     best: str
@@ -245,6 +329,10 @@ class Analysis(Description):
     tail: ControlledTail | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     scales: Scales | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
     positions: tuple[Position, ...] | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    grid: Grid | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    sides: Sides | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    claim: Claim | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict, metadata=_LEFT_OUT)
 
     def __post_init__(self):
         for law in (self.best, *self.laws):
@@ -325,7 +413,7 @@ def to_json(value: Any) -> Any:
         return {
             field.name: to_json(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not field.metadata or getattr(value, field.name) is not None
+            if not field.metadata or getattr(value, field.name) not in (None, {})
         }
     if isinstance(value, dict):
         return {name: to_json(item) for name, item in value.items()}
@@ -371,6 +459,9 @@ def _read(value, kind, where):
             return float(value)
     elif kind is int:
         if type(value) is int and 0 <= value < 2**63:
+            return value
+    elif kind is bool:
+        if type(value) is bool:
             return value
     elif kind is Any or (isinstance(value, str) and value in (parts or (value,))):
         return value

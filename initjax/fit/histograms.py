@@ -8,16 +8,20 @@ devices and shards add up.
 import concurrent.futures
 import dataclasses
 import functools
+import operator
 import os
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from initjax.fit.grids import MOST_SIZES, Grid, Sizes, cells, few_sizes, gap, is_few
 from initjax.support.errors import UserError
 
 # Elements counted at a time: all the memory that counting takes beyond its 512 KiB of counts.
 _CHUNK = 1 << 18
+
+_SAMPLE = 1 << 13  # elements that tell whether sizes may be few
 
 # Of sign and magnitude, in at most 16 bits: every number has a bin.
 _LOSSLESS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -48,6 +52,8 @@ class Histogram:
       not_finite: how many are infinite or NaN; they are in no other figure.
       smallest: the least |w| that is not 0; inf where there is none.
       largest: the largest |w|; 0 where there is none.
+      sizes: the different |w| > 0, if they are few; None where they are many.
+      is_rounded: whether float32 numbers are all bfloat16 ones, each in the middle of its bin.
     """
 
     dtype: np.dtype
@@ -56,6 +62,8 @@ class Histogram:
     not_finite: int
     smallest: float
     largest: float
+    sizes: Sizes | None = None
+    is_rounded: bool = False
 
     def __add__(self, other: "Histogram") -> "Histogram":
         if not isinstance(other, Histogram):
@@ -72,6 +80,8 @@ class Histogram:
             self.not_finite + other.not_finite,
             min(self.smallest, other.smallest),
             max(self.largest, other.largest),
+            _together(self, other),
+            all(part.is_rounded or not part.largest for part in (self, other)),
         )
 
     @functools.cached_property
@@ -82,20 +92,57 @@ class Histogram:
     @functools.cached_property
     def _bins(self):
         """(lower, upper, negative counts, positive counts), |w| > 0, by rising magnitude."""
-        lower, upper = bin_edges(self.dtype)
+        lower, upper = bin_edges(np.dtype("bfloat16") if self.is_rounded else self.dtype)
         half = len(self.counts) // 2
         positive, negative = self.counts[: len(lower)], self.counts[half:][: len(lower)]
         used = np.flatnonzero(positive + negative)
         lower, upper = lower[used], upper[used]
-        if self.dtype == np.float32:
+        if self.dtype == np.float32 and not self.is_rounded:
             lower, upper = np.maximum(lower, self.smallest), np.minimum(upper, self.largest)
         return lower, upper, negative[used], positive[used]
 
     @functools.cached_property
-    def magnitudes(self) -> Magnitudes:
-        """|w| of the weights that are not 0."""
+    def _grid(self) -> tuple[Grid | None, Magnitudes]:
         lower, upper, negative, positive = self._bins
-        return Magnitudes(lower, upper, negative + positive)
+        counts = negative + positive
+        bins = Magnitudes(lower, upper, counts)
+        sizes, eps = self.sizes, float(jnp.finfo(self.dtype).eps)
+        if sizes is not None:
+            grid, lower, upper = cells(sizes, self.zeros, eps)
+            return grid, Magnitudes(lower, upper, sizes.counts)
+        kind = "bfloat16" if self.is_rounded else self.dtype.name
+        if kind != "float32":
+            hidden = self.zeros and len(lower) and lower[0] < 4 * bin_edges(np.dtype(kind))[1][0]
+            return Grid(kind, 0, np.nan, float(lower[0]) if hidden else 0.0), bins
+        if len(counts) > 2 and gap(*bins):
+            pruned = self.zeros > 0
+            return Grid("pruned" if pruned else "gap", 0, np.nan, self.smallest * pruned), bins
+        return None, bins
+
+    @property
+    def grid(self) -> Grid | None:
+        """What |w| may be, where that is not every float32 number."""
+        return self._grid[0]
+
+    @property
+    def magnitudes(self) -> Magnitudes:
+        """|w| of the weights that are not 0, by bins: by cells of their grid, if sizes are few."""
+        return self._grid[1]
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Where the bins begin that |w| > 0 may lie in, in rising order."""
+        grid, bins = self._grid
+        if grid and grid.kind == "step":
+            return (np.arange(1 + int(8 * self.largest / grid.step)) + 0.5) * grid.step
+        if grid and grid.sizes:
+            return bins.lower
+        return bin_edges(np.dtype("bfloat16") if self.is_rounded else self.dtype)[0][1:]
+
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts of w < 0 and of w > 0, int64[bins] by rising |w|."""
+        return self._bins[2:]
 
     @functools.cached_property
     def positive(self) -> Magnitudes:
@@ -197,7 +244,41 @@ def histogram(weights, *, dtype=None) -> Histogram:
         low, high = min(first), max(last)
         smallest = min(_ends(c, dtype)[0] for c, k in zip(chunks, first, strict=True) if k == low)
         largest = max(_ends(c, dtype)[1] for c, k in zip(chunks, last, strict=True) if k == high)
-    return Histogram(dtype, counts, zeros, int(not_finite), smallest, largest)
+    sample = _cast(flat[:: max(flat.size // _SAMPLE, 1)], dtype)
+    sizes = few_sizes((_cast(chunk, dtype) for chunk in chunks), sample)
+    is_rounded = dtype == np.float32 and largest > 0 and _is_bfloat16(sample, chunks)
+    written = np.dtype("bfloat16") if is_rounded else dtype
+    if sizes is not None and written.name in _LOSSLESS and _is_dense(sizes, written):
+        sizes = None  # as few as the dtype has
+    return Histogram(
+        dtype, counts, zeros, int(not_finite), smallest, largest, sizes, bool(is_rounded)
+    )
+
+
+def _together(one, other) -> Sizes | None:
+    """The sizes of both; None where those of either, or of both together, are many."""
+    parts = [part.sizes for part in (one, other) if part.largest]
+    if not parts or any(part is None for part in parts):
+        return None
+    whole = functools.reduce(operator.add, parts)
+    return whole if len(whole.values) <= MOST_SIZES and is_few(whole) else None
+
+
+def _is_dense(sizes, dtype) -> bool:
+    """Whether most numbers of the dtype between the quartiles of |w| occur."""
+    reached = np.cumsum(sizes.counts)
+    low, high = np.searchsorted(reached, reached[-1] * np.array([0.25, 0.75]))
+    first, last = np.searchsorted(_values(dtype), sizes.values[[low, high]])
+    return high - low >= 0.5 * (last - first)
+
+
+def _is_bfloat16(sample, chunks) -> bool:
+    """Whether the lower halves of all float32 patterns are 0."""
+
+    def holds(part):
+        return not (_cast(part, np.dtype(np.float32)).view(np.uint32) & 0xFFFF).any()
+
+    return holds(sample) and all(map(holds, chunks))
 
 
 def _map(function, items):

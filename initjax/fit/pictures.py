@@ -56,10 +56,7 @@ def magnitude_ccdf(layer: Analysis, sizes: np.ndarray) -> np.ndarray:
 
 def law_ccdf(layer: Analysis, law: str, sizes: np.ndarray) -> np.ndarray:
     """P(|w| > sizes) of a law that was fitted to a layer."""
-    fitted = layer.laws[law]
-    with np.errstate(all="ignore"):
-        below = LAWS[law].cdf(sizes, fitted.support, *fitted.parameters.values())
-    return 1 - below
+    return layer.laws[law].above(law, sizes)
 
 
 def plot_ccdfs(found: Findings) -> Figure:

@@ -11,7 +11,8 @@ from initjax.support.errors import UserError
 
 _CANDIDATES = 200
 _REFINED = 8  # local minima of the distance that are searched exactly
-_MIN_TAIL = 10
+_MIN_TAIL = 10  # weights, and sizes of all
+_MIN_SIZES = 5  # different ones within a tail: what lies in one bin has an exponent without end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,11 @@ class Tail:
       size: how many weights the tail has.
       fraction: of the weights that are not 0.
       distance: of Kolmogorov and Smirnov, between the tail and its power law.
-      p: share of samples of the fitted law whose distance, xmin searched anew, is as large; small
-        values speak against a power law. None where no bootstrap was asked for.
+      p: (1 + b) / (1 + B), where the distance of b of B samples of the fitted law, xmin searched
+        anew, is as large; small values speak against a power law. None without a bootstrap.
       bootstraps: how many samples p is from.
+      searched_error: the standard deviation of alpha over these samples: its standard error with
+        xmin searched. None without a bootstrap.
     """
 
     alpha: float
@@ -40,6 +43,7 @@ class Tail:
     distance: float
     p: float | None = None
     bootstraps: int = 0
+    searched_error: float | None = dataclasses.field(default=None, metadata={"left_out": True})
 
 
 def fit_tail(weights, *, bootstraps: int = 0, seed: int = 0) -> Tail:
@@ -52,13 +56,14 @@ def fit_tail(weights, *, bootstraps: int = 0, seed: int = 0) -> Tail:
 
     Args:
       weights: an array of any shape, or a `Histogram`.
-      bootstraps: how many samples to draw for p: weights below xmin from their histogram, those
-        above from the fitted law. Each is searched as the histogram was. The standard error of p is
-        sqrt(p (1 - p) / bootstraps).
+      bootstraps: how many samples to draw for p, in the bins of the weights' dtype: weights below
+        xmin from their histogram, those above from the fitted law. Each is searched as the
+        histogram was. The standard error of p is sqrt(p (1 - p) / bootstraps).
       seed: of the bootstrap.
 
     Raises:
-      UserError (a ValueError): fewer than 10 weights of different sizes, infinite ones, or NaN.
+      UserError (a ValueError): fewer than 10 different sizes or none that begins a tail of 10
+        weights and 5 sizes; infinite weights, or NaN.
 
     >>> rng = np.random.default_rng(0)
     >>> tail = fit_tail(np.concatenate([rng.uniform(0, 1, 90_000), 1 + rng.pareto(1.5, 10_000)]))
@@ -81,8 +86,14 @@ def fit_tail(weights, *, bootstraps: int = 0, seed: int = 0) -> Tail:
         values = values[np.searchsorted(values, 0.0, side="right") :]
         tail = _exact(values, lower[minima])
     if bootstraps:
-        exceeding = search.bootstrap(counts, best, bootstraps, np.random.default_rng(seed))
-        tail = dataclasses.replace(tail, p=exceeding / bootstraps, bootstraps=bootstraps)
+        rng = np.random.default_rng(seed)
+        distances, alphas = search.bootstrap(counts, best, counted.edges, bootstraps, rng).T
+        tail = dataclasses.replace(
+            tail,
+            p=(1 + int((distances >= best[0]).sum())) / (1 + bootstraps),
+            bootstraps=bootstraps,
+            searched_error=_sd(alphas[np.isfinite(alphas)]),
+        )
     return tail
 
 
@@ -107,7 +118,9 @@ class _Search:
         above = np.cumsum(counts[::-1])[::-1]  # weights in this bin and beyond
         log_sums = np.cumsum((counts * self.log_middle)[::-1])[::-1]
         reaching = np.append(above, 0)[self.bin_of_edge]
-        possible = np.flatnonzero(above >= _MIN_TAIL)
+        possible = np.flatnonzero(above[: 1 - _MIN_SIZES] >= _MIN_TAIL)
+        if not possible.size:
+            raise UserError(f"no tail has {_MIN_TAIL} weights of {_MIN_SIZES} different sizes.")
         coarse = _spread(above[possible])
         found = {k: self._distance(k, above, log_sums, reaching) for k in possible[coarse]}
         tried = np.array(sorted(found))
@@ -141,23 +154,25 @@ class _Search:
         model = np.exp((1 - alpha) * (self.edges[first:] - start))
         return float(np.abs(reaching[first:] / size - model).max()), float(alpha)
 
-    def bootstrap(self, counts, best, bootstraps, rng) -> int:
-        """How many samples of the fitted law are as far from a power law as the weights are."""
-        distance, alpha, xmin, size = best
-        # A full grid for the tail: samples fall between the bins in use, and beyond the largest.
-        length = (math.log(size) + 12) / (alpha - 1)
-        grid = math.log(xmin) + np.linspace(0, length, min(int(length * 128 / math.log(2)), 2500))
-        shares = -np.diff(np.append(np.exp((1 - alpha) * (grid - grid[0])), 0.0))
-        shares /= shares.sum()
-        body = self.log_upper <= grid[0] + 1e-9
-        body_counts = counts[body]
-        search = _Search(
-            np.exp(np.append(self.log_lower[body], grid)),
-            np.exp(np.append(self.log_upper[body], np.append(grid[1:], grid[-1] + 1))),
-        )
-        total = int(counts.sum())
-        exceeding = 0
-        for _ in range(bootstraps):
+    def bootstrap(self, counts, best, edges, bootstraps, rng) -> np.ndarray:
+        """float64[bootstraps, 2]: (distance, alpha) of samples of the law, xmin searched anew.
+
+        Weights below xmin are drawn from their histogram, those above from the law, in the bins
+        that begin at `edges`, which are all that such weights may lie in: on finer ones a sample is
+        nearer to its law than rounded weights can be.
+        """
+        _, alpha, xmin, size = best
+        start = math.log(xmin)
+        edges = np.log(edges[edges > xmin * (1 + 1e-9)])
+        edges = np.append(start, edges[: np.searchsorted(edges, start + _reach(alpha, size)) + 1])
+        shares = -np.diff(np.append(np.exp((1 - alpha) * (edges - start)), 0.0))
+        body = self.log_lower < start - 1e-9
+        lower = np.exp(np.append(self.log_lower[body], edges))
+        # What lies beyond the last edge is so improbable that its place does not matter.
+        upper = np.exp(np.append(self.log_upper[body], np.append(edges[1:], edges[-1] + 1)))
+        total, body_counts = int(counts.sum()), counts[body]
+        found = np.empty((bootstraps, 2))
+        for i in range(bootstraps):
             in_tail = rng.binomial(total, size / total)
             below = (
                 rng.multinomial(total - in_tail, body_counts / body_counts.sum())
@@ -165,8 +180,21 @@ class _Search:
                 else body_counts
             )
             sample = np.append(below, rng.multinomial(in_tail, shares))
-            exceeding += search.run(sample)[0][0] >= distance
-        return exceeding
+            used = np.flatnonzero(sample)
+            try:
+                found[i] = _Search(lower[used], upper[used]).run(sample[used])[0][:2]
+            except UserError:  # so few sizes that a tail may have come by chance
+                found[i] = math.inf, math.nan
+        return found
+
+
+def _sd(values):
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def _reach(alpha, size):
+    """How far, in ln|w|, from xmin on the largest of a million samples may lie."""
+    return (math.log(size) + 14) / (alpha - 1)
 
 
 def _spread(above):
@@ -227,7 +255,7 @@ def _exact(values, first_guesses) -> Tail:
     is worse by d than the best so far the search skips d * size / 3 weights.
     """
     search = _Exact(values)
-    last = len(values) - _MIN_TAIL
+    last = min(len(values) - _MIN_TAIL, int(search.starts[-_MIN_SIZES]))
     guesses = np.searchsorted(values, first_guesses)
     best = (math.inf, math.nan, 0)
     for i in guesses[guesses <= last]:

@@ -238,14 +238,12 @@ class Registry(Mapping[str, Any]):
             return value
         if value.name not in self._nested:
             raise _not_a_value(str(value), call)
-        values = [*value.args, *(inner for _, inner in value.keywords)]
-        for inner in values:
-            if isinstance(inner, Call):
-                raise _not_a_value(str(inner), call)
-        function, keywords = self._nested[value.name], dict(value.keywords)
-        if problem := _problem(value.name, function, value.args, keywords):
+        function = self._nested[value.name]
+        args = [self._argument(inner, call) for inner in value.args]
+        keywords = {name: self._argument(inner, call) for name, inner in value.keywords}
+        if problem := _problem(value.name, function, args, keywords):
             raise UserError(problem)
-        return function(*value.args, **keywords)
+        return function(*args, **keywords)
 
 
 def import_own(name: str) -> Any:

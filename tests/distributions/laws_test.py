@@ -128,7 +128,7 @@ def points(law, count=41):
 
 
 def test_every_law_is_tested_and_public():
-    assert set(SIZES) | set(OTHERS) == set(DISTRIBUTIONS)
+    assert set(SIZES) | set(OTHERS) | {"WithZeros"} == set(DISTRIBUTIONS)
     public = {name for name, value in vars(distributions).items() if isinstance(value, type)}
     assert set(DISTRIBUTIONS) == public - {"Distribution"}
     assert all(DISTRIBUTIONS[name] is getattr(distributions, name) for name in DISTRIBUTIONS)
@@ -136,7 +136,7 @@ def test_every_law_is_tested_and_public():
 
 def test_laws_are_in_the_order_of_reports():
     assert list(LAWS) == [
-        "normal", "laplace", "logistic", "generalized_normal", "student_t", "log_normal",
+        "normal", "uniform", "laplace", "logistic", "generalized_normal", "student_t", "log_normal",
         "generalized_gamma", "normal_mixture", "power_law", "truncated_power_law",
         "cutoff_power_law",
     ]  # fmt: skip
@@ -202,6 +202,7 @@ def families():
         for arguments in made.examples:
             yield name, (0.01, 30.0), (0.7, *arguments), SIZES[made.__name__](*arguments), 0.7
     a, b = 0.03, 2.5
+    yield "uniform", (a, b), (), scipy.stats.uniform, b
     for alpha in (1.1, 2.5, 4.0):
         yield "power_law", (a, b), (alpha,), scipy.stats.pareto(alpha - 1), a
     for alpha in (-1.0, 0.5, 1.0, 1 + 1e-8, 2.5):
@@ -223,6 +224,9 @@ def test_what_is_fitted(name, support, parameters, reference, scale):
     parameters = tuple(np.float64(value) for value in parameters)
     exact = reference.logpdf(x / scale) - math.log(scale)
     np.testing.assert_allclose(law.log_density(x, support, *parameters), exact, 1e-12, 1e-12)
+    if law.above:
+        above = law.above(x, support, *parameters)
+        np.testing.assert_allclose(above, reference.sf(x / scale), 1e-12, 1e-15)
     tolerance = 1e-6 if name == "cutoff_power_law" else 1e-12
     below = law.cdf(x, support, *parameters)
     np.testing.assert_allclose(below, reference.cdf(x / scale), tolerance, tolerance)
@@ -230,6 +234,34 @@ def test_what_is_fitted(name, support, parameters, reference, scale):
 
 def test_every_family_is_tested():
     assert {name for name, *_ in FAMILIES} == set(LAWS)
+
+
+@pytest.mark.parametrize(
+    "law", [distributions.GeneralizedNormal(5000.0), distributions.GeneralizedGamma(1.0, 5000.0)]
+)
+def test_powers_that_underflow(law):
+    """|x|^5000 is 0 in float64 for most x: the laws are uniform all the same."""
+    drawn = np.abs(np.asarray(law.sample(jax.random.key(0), (20_000,))))
+    assert scipy.stats.kstest(drawn, "uniform").pvalue > 1e-4
+    x = np.linspace(0.01, 0.99, 50)
+    np.testing.assert_allclose(law.below(NUMPY, x, *law.shapes), x, rtol=1e-3)
+    np.testing.assert_allclose(law.above(NUMPY, x, *law.shapes), 1 - x, rtol=2e-2)
+
+
+def test_with_zeros():
+    law = distributions.WithZeros(distributions.Laplace(), 0.8)
+    drawn = np.asarray(law.sample(jax.random.key(0), (100_000,)), np.float64)
+    assert (drawn == 0).mean() == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 1e5))
+    assert scipy.stats.kstest(drawn[drawn != 0], "laplace").pvalue > 1e-4
+    assert law.std == pytest.approx(math.sqrt(0.4)) and law.kurtosis == pytest.approx(30)
+    p = np.array([0.01, 0.05, 0.2, 0.5, 0.89, 0.95, 0.99])
+    x = np.asarray(law.icdf(p))
+    np.testing.assert_allclose(np.asarray(law.cdf(x))[x != 0], p[x != 0], rtol=1e-5)
+    assert (x == 0).tolist() == [False, False, True, True, True, False, False]
+    init = initjax.variance_scaling(1.0, "fan_in", law)
+    assert initjax.get(str(init)) == init
+    with pytest.raises(ValueError, match=r"zeros=1.0 must be a share"):
+        distributions.WithZeros(distributions.Laplace(), 1)
 
 
 def test_large_degrees_of_freedom_in_float32():

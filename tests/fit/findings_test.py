@@ -17,7 +17,7 @@ import pytest
 import initjax
 from initjax import weights
 from initjax.distributions.laws import LAWS
-from initjax.fit import findings, tails
+from initjax.fit import findings, likelihood, tails
 from initjax.fit.checkpoint import analyze_checkpoint
 from initjax.fit.file import load, save
 from initjax.fit.findings import Analysis, Findings, from_json, to_json
@@ -26,8 +26,9 @@ from initjax.support.files import strict_json
 
 CLASSES = [
     value
-    for value in [*vars(findings).values(), tails.Tail]
+    for value in [*vars(findings).values(), tails.Tail, likelihood.Goodness]
     if dataclasses.is_dataclass(value) and vars(value).get("__annotations__")
+    if value.__module__.startswith("initjax.fit")
 ]
 SHAPES = {
     "Conv_0": {"kernel": jax.ShapeDtypeStruct((3, 3, 8, 8), jnp.float32)},
@@ -88,7 +89,7 @@ def test_the_documentation_names_the_fields(kind):
 
 
 def test_every_class_of_the_schema_is_documented():
-    assert len(CLASSES) == 15 and {Findings, Analysis, tails.Tail} < set(CLASSES)
+    assert len(CLASSES) == 20 and {Findings, Analysis, tails.Tail} < set(CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,33 @@ def test_fitted_scale(folder):
     assert init.scale == pytest.approx(128 * 2 * 0.01, rel=0.1)
 
 
+def test_one_sided_weights_keep_their_mean(tmp_path):
+    """N(1, .1): law="empirical", scale="fitted" drew a mean of 10.03."""
+    weights_ = np.random.default_rng(0).normal(1, 0.1, (100, 200)).astype(np.float32)
+    np.savez(tmp_path / "w.npz", kernel=weights_)
+    main([str(tmp_path / "w.npz"), f"--out={tmp_path}", "--bootstraps=0"])
+    init = initjax.from_fit(tmp_path, "kernel", law="empirical", scale="fitted")
+    drawn = np.asarray(init(jax.random.key(0), (100, 200)))
+    assert drawn.mean() == pytest.approx(1, rel=0.02)
+    assert drawn.std() == pytest.approx(0.1, rel=0.02)
+    with pytest.warns(UserWarning, match="0 weights below 0 and 20000 above"):
+        init = initjax.from_fit(tmp_path, "kernel", law="normal", scale="fitted")
+    drawn = np.asarray(init(jax.random.key(0), (100, 200)), np.float64)
+    assert np.square(drawn).mean() == pytest.approx(1.01, rel=0.01)
+
+
+def test_zeros_are_drawn_back_when_asked(tmp_path):
+    rng = np.random.default_rng(0)
+    kernel = (rng.laplace(size=(100, 200)) * (rng.random((100, 200)) < 0.1)).astype(np.float32)
+    np.savez(tmp_path / "w.npz", kernel=kernel)
+    main([str(tmp_path / "w.npz"), f"--out={tmp_path}", "--bootstraps=0"])
+    for asked, share in ((False, 0), (True, 0.9)):
+        init = initjax.from_fit(tmp_path, "kernel", law="laplace", scale="fitted", zeros=asked)
+        drawn = np.asarray(init(jax.random.key(0), (100, 200)))
+        assert (drawn == 0).mean() == pytest.approx(share, abs=0.01)
+        assert drawn.std() == pytest.approx(kernel.std(), rel=0.01)
+
+
 @pytest.mark.slow
 def test_every_law_draws(folder, found):
     """Of finite variance; the others say so."""
