@@ -13,6 +13,7 @@ import numpy as np
 from initjax.distributions.laws import LAWS
 from initjax.fit import pictures as pictures
 from initjax.fit.findings import Findings
+from initjax.fit.selection import NOT_ASKED
 
 POWER_LAWS = {
     "power_law": "a pure power law",
@@ -20,6 +21,8 @@ POWER_LAWS = {
     "cutoff_power_law": "a power law with an exponential cut-off",
 }
 _MIN_LAYERS = 4  # fewer say nothing about a correlation
+_MAX_REASONS = 10  # for which tensors are left out, in a terminal
+_MAX_NAMES = 3  # of what is left out for one of them
 _COMPATIBLE = 0.1  # a tail whose p is above this is compatible with a power law
 
 
@@ -179,11 +182,25 @@ def table(found: Findings) -> str:
     ]
     lines.insert(1, "-" * max(map(len, lines)))
     lines += [f"skipped {path}: {reason}" for path, reason in found.skipped]
-    if found.no_weights:
-        number = len(found.no_weights)
-        path, reason = found.no_weights[0]
-        lines.append(f"not weights: {path} ({reason})" + (f" and {number - 1} more" * (number > 1)))
-    return "\n".join(lines)
+    return "\n".join(lines + _left_out(found))
+
+
+def _left_out(found) -> list[str]:
+    """How many tensors are no layers, with the names of the first for each reason."""
+    if not found.no_weights:
+        return []
+    names: dict[str, list[str]] = {}
+    for path, reason in found.no_weights:
+        names.setdefault(reason, []).append(path)
+    number, layers = len(found.no_weights), len(found.layers) + len(found.skipped)
+    lines = [f"left out: {number} of {number + layers} tensors"]
+    for reason, paths in list(names.items())[:_MAX_REASONS]:
+        more = ", ..." if len(paths) > _MAX_NAMES else ""
+        shown = "" if reason == NOT_ASKED else f" ({', '.join(paths[:_MAX_NAMES])}{more})"
+        lines.append(f"  {len(paths)}: {reason}{shown}")
+    if len(names) > _MAX_REASONS:
+        lines.append(f"  and more, for {len(names) - _MAX_REASONS} other reasons")
+    return lines
 
 
 _STYLE = """
@@ -264,7 +281,7 @@ def html_page(found: Findings) -> str:
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")
     parts.append("</table></div>")
-    for heading, entries in (("Skipped", found.skipped), ("Not weights", found.no_weights)):
+    for heading, entries in (("Skipped", found.skipped), ("Left out", found.no_weights)):
         if entries:
             items = (f"<li>{html.escape(f'{path}: {why}')}</li>" for path, why in entries)
             summary = f"<summary>{heading} ({len(entries)})</summary>"

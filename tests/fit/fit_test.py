@@ -21,7 +21,7 @@ from initjax.distributions.laws import LAWS
 from initjax.fit import controls, pictures as pictures, report
 from initjax.fit.__main__ import main
 from initjax.fit.analysis import describe
-from initjax.fit.checkpoint import _kernel, analyze_checkpoint
+from initjax.fit.checkpoint import analyze_checkpoint
 from initjax.fit.controls import cutoff_exponents, gaussian_slopes
 from initjax.fit.file import load
 from initjax.fit.findings import VERSION, Vuong
@@ -341,7 +341,7 @@ def test_exponents_against_cutoffs():
 def test_torch_kernels_are_turned():
     kernel = np.random.default_rng(4).standard_normal((8, 4, 3, 3))
     kernel[0] *= 10
-    found = scales(_kernel(kernel, "torch"))
+    found = scales(weights.as_kernel(kernel, "oihw"))
     assert np.shape(found.position_scale) == (3, 3)
     assert found.channel_spread > 0.5
     assert found.kurtosis > 8 > 4 > found.kurtosis_without_channel

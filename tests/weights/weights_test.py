@@ -535,6 +535,58 @@ def test_damaged_shards(tmp_path):
         read(tmp_path)
 
 
+def test_an_index_given_directly(tmp_path):
+    arrays = write_shards(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    assert_holds(read(index), arrays, "torch")
+    weight_map = json.loads(index.read_text())["weight_map"] | {"lost.weight": "0.safetensors"}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert read(index).skipped == (("lost.weight", "its shard does not hold it"),)
+    other = index.rename(tmp_path / "config.json")
+    other.write_text('{"hidden_size": 8}')
+    with pytest.raises(UserError, match=r"config\.json is json, but no index of shards"):
+        read(other)
+
+
+def test_one_shard_of_two(tmp_path):
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for i, name in enumerate(names):
+        safetensors.numpy.save_file({f"{i}.weight": draw(3)}, tmp_path / name)
+    assert len(read(tmp_path).tensors) == 2
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(UserError, match=f"1 shards of a checkpoint, and {names[0]} is missing"):
+        read(tmp_path)
+    alone = read(tmp_path / names[1])
+    assert [tensor.path for tensor in alone.tensors] == ["1.weight"]
+    assert alone.skipped == ((names[0], "it is another shard, not read"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00ff\nsize 438899134\n",
+            "pointer to a file of 438,899,134 bytes",
+        ),
+        (b"<!DOCTYPE html>\n<html><head>", "web page"),
+        (b"\xef\xbb\xbf\n <HTML>", "web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "answer of a server"),
+        (b'{"error": "Repository not found"}', "is json, but no index"),
+        (b"GGUF\x03\x00\x00\x00" + bytes(100), "a GGUF file"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(100), "an ONNX file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+        (b"\x1f\x8b\x08\x00" + bytes(100), "compressed by gzip"),
+    ],
+)
+def test_what_is_taken_for_weights_is_named(tmp_path, content, problem):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    for source in (path, tmp_path):
+        with pytest.raises(UserError, match=problem) as error:
+            read(source)
+        assert str(error.value).count("\n") <= 1
+
+
 def test_steps_of_flax(tmp_path):
     for step in (9, 10):
         content = flax.serialization.msgpack_serialize({"kernel": np.full(2, step)})
