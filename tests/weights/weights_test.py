@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 
 import flax.serialization
@@ -458,22 +459,123 @@ def test_damaged_orbax(orbax_folder, tmp_path):
             read(folder)
 
 
-def test_zarr_that_claims_too_much(tmp_path):
-    folder = tmp_path / "c" / "a"
+def write_zarr(folder, shape, chunks, compressor=None):
     folder.mkdir(parents=True)
     header = {
         "zarr_format": 2,
-        "shape": [10**15],
-        "chunks": [10**15],
+        "shape": shape,
+        "chunks": chunks,
         "dtype": "<f4",
-        "compressor": None,
+        "compressor": compressor,
         "fill_value": 0,
         "order": "C",
         "filters": None,
     }
     (folder / ".zarray").write_text(json.dumps(header))
-    with pytest.raises(UserError, match="would inflate"):
-        read(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "problem"),
+    [
+        ([10**15], [10**15], "would inflate"),
+        ([64, 32], [64, 15_625_000], "chunks of 1,000,000,000 numbers are larger"),
+        ([2], [10**15], "chunks of 1,000,000,000,000,000 numbers are larger"),
+        ([400, 400], [1, 1], "more than 100,000 chunks"),
+    ],
+)
+def test_zarr_that_claims_too_much(tmp_path, shape, chunks, problem):
+    write_zarr(tmp_path / "c" / "a", shape, chunks)
+    try:
+        found = read(tmp_path / "c")
+    except UserError as error:
+        assert problem in str(error)
+    else:
+        assert not found.tensors and problem in found.skipped[0][1]
+
+
+def test_zarr_that_inflates_before_its_size_is_compared(tmp_path):
+    write_zarr(tmp_path / "c" / "a", [64, 32], [64, 32], {"id": "blosc", "cname": "zstd",
+        "clevel": 5, "shuffle": 1, "blocksize": 0})  # fmt: skip
+    assert "blosc" in read(tmp_path / "c").skipped[0][1]
+
+
+BOMBS = """
+import resource, sys
+from initjax.support.errors import UserError
+from initjax.weights import read
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+read(sys.argv[1])  # what is imported late
+before = peak()
+for folder in sys.argv[1:]:
+    try:
+        read(folder).tensors[0].load()
+    except UserError as error:
+        print("End of data expected" in str(error), peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_chunks_of_128_mebibytes_in_an_array_of_8_kibibytes(tmp_path):
+    """Measured: 5 MiB for a chunk of 512 MiB by zstd in 16 KiB, 6 by bz2 in 402 bytes."""
+    import tensorstore
+
+    folders = [tmp_path / kind for kind in ("zstd", "zlib", "bz2")]
+    for folder in folders:
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": f"{folder}/"},
+            "metadata": {
+                **dict(shape=[1 << 25], chunks=[1 << 25], dtype="<f4", fill_value=1.0),
+                "compressor": {"id": folder.name, "level": 1},
+            },
+        }
+        tensorstore.open(spec, create=True).result().write(np.zeros(1 << 25, np.float32)).result()
+        write_zarr(folder / "a", [2048], [2048], {"id": folder.name, "level": 1})
+        (folder / "0").rename(folder / "a" / "0")
+        (folder / ".zarray").unlink()
+    command = [sys.executable, "-c", BOMBS, *folders]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = lines.split()
+    assert words[::2] == ["True"] * 3
+    assert all(int(mebibytes) < 32 for mebibytes in words[1::2])
+
+
+def test_folders_without_an_end(tmp_path):
+    """Links in circles are 2^40 folders, pipes never begin, and 1,900 folders are deep."""
+    write_zarr(tmp_path / "links" / "a", [2], [2])
+    for name in "xy":
+        (tmp_path / "links" / name).symlink_to("..")
+    write_zarr(tmp_path / "pipe" / "a", [2], [2])
+    os.mkfifo(tmp_path / "pipe" / "a" / "0")
+    write_zarr(tmp_path / "deep" / "a", [2], [2])
+    descriptor = os.open(tmp_path / "deep" / "a", os.O_RDONLY)
+    for _ in range(1900):
+        os.mkdir("1", dir_fd=descriptor)
+        inner = os.open("1", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    start = time.perf_counter()
+    for name, problem in [
+        ("links", "no regular file"), ("pipe", "holds 0, which is no regular file"),
+        ("deep", "too deep"), ("deep/a", "holds no weights"),
+    ]:  # fmt: skip
+        with watch(megabytes=4), pytest.raises(UserError, match=problem):
+            read(tmp_path / name)
+    assert time.perf_counter() - start < 2
+    subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)  # too deep for Python 3.11
+
+
+def test_pipes_under_names_of_weights(tmp_path):
+    for name in (".zarray", "_METADATA", "manifest.ocdbt", "w.safetensors", "checkpoint_3"):
+        folder = tmp_path / f"of{name}"
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(UserError):
+            read(folder)
 
 
 def test_workdir(tmp_path):
