@@ -73,7 +73,7 @@ def _find(parts, prefix, separator, modules):
     """
     if "qweight" in parts:
         load, shape = _packed(parts)
-        tensor = Tensor(f"{prefix}{separator}weight", shape, "float32", "flax", load)
+        tensor = Tensor(f"{prefix}{separator}weight", shape, "float32", "flax", _quiet(load))
         return "qweight", tensor, ("scales", "qzeros", "g_idx")
     weight = parts.get("weight")
     if weight is None or not re.match(r"u?int8|float8", weight.dtype):
@@ -90,8 +90,18 @@ def _find(parts, prefix, separator, modules):
         load = _int8(weight, scale, parts.get("weight_format"))
     else:
         load = _scaled(weight, scale)
-    tensor = Tensor(weight.path, weight.shape, "float32", weight.layout, load)
+    tensor = Tensor(weight.path, weight.shape, "float32", weight.layout, _quiet(load))
     return "weight", tensor, ("SCB", "weight_format", *_SCALES)
+
+
+def _quiet(load: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
+    """`load`, without warnings of damaged scales: weights that are not finite are counted later."""
+
+    def load_quietly() -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return load()
+
+    return load_quietly
 
 
 def _packed(parts) -> tuple[Callable[[], np.ndarray], tuple[int, ...]]:
