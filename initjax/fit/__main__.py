@@ -23,6 +23,12 @@ def main(arguments=None) -> None:
     )
     parser.add_argument("weights", help="a file, a directory, or the name of a model")
     parser.add_argument("--layers", help="a regular expression on the layers' paths")
+    parser.add_argument(
+        "--layout",
+        default="",
+        help="a letter an axis: i in, o out, h w d positions, s stacked layers, such as hwio or"
+        " oihw,oi; default: found from names and shapes",
+    )
     parser.add_argument("--out", type=user_path, help="where to write fit.json and report.html")
     parser.add_argument(
         "--bootstraps", type=int, default=100, help="samples for the p of each tail; 0: none"
@@ -41,6 +47,7 @@ def _run(args) -> None:
     found = analyze_checkpoint(
         checkpoint,
         args.layers,
+        layout=args.layout,
         bootstraps=args.bootstraps,
         seed=args.seed,
         progress=sys.stderr.isatty(),

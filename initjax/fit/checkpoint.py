@@ -1,8 +1,5 @@
 """All layers of a checkpoint, one after the other, and all together."""
 
-import re
-
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -10,17 +7,18 @@ from initjax import weights
 from initjax.fit.analysis import analyze
 from initjax.fit.findings import Findings, Layer, Source
 from initjax.fit.histograms import histogram
+from initjax.fit.selection import select
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
-
-# What a checkpoint holds besides weights.
-_STATE = re.compile(r"(^|[./])(opt_state|optimi[sz]er\w*|exp_avg\w*)[./]")
+from initjax.support.text import printable
+from initjax.weights.layouts import parse_axes
 
 
 def analyze_checkpoint(
     checkpoint: weights.Checkpoint,
     layers: str | None = None,
     *,
+    layout: str = "",
     bootstraps: int = 100,
     seed: int = 0,
     progress: bool = False,
@@ -29,17 +27,31 @@ def analyze_checkpoint(
 
     Args:
       checkpoint: from `weights.read`.
-      layers: a regular expression on the paths; default: all kernels and embeddings, which are the
-        float tensors of two or more axes that are no optimizer's state.
+      layers: a regular expression on the paths; default: all kernels and embeddings, see
+        `initjax.fit.selection`.
+      layout: of the tensors, by their numbers of axes, "hwio,io"; of the others it is found, see
+        `initjax.weights.layouts`.
       bootstraps: samples for the p of a layer's tail.
       seed: of the bootstraps and of the Gaussian controls.
       progress: show a bar.
 
     Raises:
       UserError (a ValueError): a pattern that is no regular expression or matches nothing that can
-        be fitted.
+        be fitted, or no layout.
     """
-    tensors = _select(checkpoint, layers)
+    told = parse_axes(layout)
+    checkpoint = weights.dequantize(checkpoint)
+    tensors, others = select(checkpoint, layers)
+    no_weights = (*checkpoint.skipped, *others)
+    if not tensors:
+        paths = [printable(tensor.path) for tensor in checkpoint.tensors]
+        shown = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
+        what = "no kernels" if layers is None else f"nothing that matches --layers={layers!r}"
+        raise UserError(
+            f"{checkpoint.source} holds {what}. It holds: {shown or 'no tensors'}."
+            + (f"\nNot read: {_reasons(no_weights)}" if no_weights else "")
+        )
+    shapes = {tensor.path: tensor.shape for tensor in checkpoint.tensors}
     dtypes = {tensor.dtype for tensor in tensors}
     pool_dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
     found, skipped, pool = [], [], None
@@ -47,7 +59,8 @@ def analyze_checkpoint(
     with tqdm.tqdm(total=total, unit="weights", unit_scale=True, disable=not progress) as bar:
         for tensor in tensors:
             try:
-                layer, counted = _analyze_tensor(tensor, pool_dtype, bootstraps, seed)
+                axes = told.get(len(tensor.shape)) or weights.find_axes(tensor, shapes)
+                layer, counted = _analyze_tensor(tensor, axes, pool_dtype, bootstraps, seed)
                 found.append(layer)
                 pool = counted if pool is None else pool + counted
             except UserError as error:
@@ -62,7 +75,7 @@ def analyze_checkpoint(
         layers=tuple(found),
         pool=together,
         skipped=tuple(skipped),
-        no_weights=checkpoint.skipped,
+        no_weights=no_weights,
     )
 
 
@@ -70,60 +83,27 @@ def _size(tensor) -> int:
     return int(np.prod(tensor.shape, dtype=np.int64))
 
 
-def _select(checkpoint, layers):
-    try:
-        pattern = re.compile(layers) if layers is not None else None
-    except re.error as error:
-        raise UserError(f"--layers={layers!r} is not a regular expression: {error}.") from None
-    chosen = []
-    for tensor in checkpoint.tensors:
-        if pattern is not None:
-            if pattern.search(tensor.path):
-                chosen.append(tensor)
-        elif len(tensor.shape) > 1 and _is_float(tensor) and not _STATE.search(tensor.path):
-            chosen.append(tensor)
-    if not chosen:
-        paths = [tensor.path for tensor in checkpoint.tensors]
-        shown = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
-        what = "no kernels" if pattern is None else f"nothing that matches --layers={layers!r}"
-        skipped = f"\nNot read: {_reasons(checkpoint.skipped)}" if checkpoint.skipped else ""
-        raise UserError(
-            f"{checkpoint.source} holds {what}. It holds: {shown or 'no tensors'}.{skipped}"
-        )
-    return chosen
-
-
 def _reasons(skipped) -> str:
     """The first of (path, reason) pairs, for a message."""
-    shown = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
+    shown = "; ".join(f"{printable(path)}: {reason}" for path, reason in skipped[:3])
     return shown + ("; ..." if len(skipped) > 3 else "")
 
 
-def _is_float(tensor) -> bool:
-    return jnp.issubdtype(jnp.dtype(tensor.dtype), jnp.floating)
-
-
-def _analyze_tensor(tensor, pool_dtype, bootstraps, seed):
+def _analyze_tensor(tensor, axes, pool_dtype, bootstraps, seed):
     """(findings, histogram for the pool) of one tensor."""
     values = tensor.load()
     counted = histogram(values)
     if counted.not_finite:
         raise UserError(f"{counted.not_finite} of {values.size} weights are infinite or NaN.")
-    kernel = _kernel(values, tensor.layout)
+    kernel = None if axes is None else weights.as_kernel(values, axes)
     layer = Layer(
         path=tensor.path,
         shape=tensor.shape,
         dtype=tensor.dtype,
-        layout=tensor.layout,
+        layout=tensor.layout if axes is None else ("torch" if axes[:2] == "oi" else "flax"),
+        axes=axes,
         fan_in=None if kernel is None else int(np.prod(kernel.shape[:-1])),
         **vars(analyze(counted, kernel, bootstraps=bootstraps, seed=seed)),
     )
     same = counted.dtype.name == pool_dtype
     return layer, counted if same else histogram(values, dtype=pool_dtype)
-
-
-def _kernel(values, layout):
-    """The weights as (..., in, out); None for fewer than two axes."""
-    if values.ndim < 2:
-        return None
-    return values if layout == "flax" else np.moveaxis(values, (0, 1), (-1, -2))

@@ -356,7 +356,8 @@ class Place:
       shape: of the tensor.
       dtype: of its numbers.
       layout: "flax" where kernels are (..., in, out), "torch" where they are (out, in, ...).
-      fan_in: null for fewer than two axes.
+      fan_in: null for fewer than two axes, and where the layout is not known.
+      axes: a letter an axis, see `initjax.weights.layouts`; left out where it is not known.
     """
 
     path: str
@@ -364,6 +365,7 @@ class Place:
     dtype: str
     layout: Literal["flax", "torch"]
     fan_in: int | None
+    axes: str | None = dataclasses.field(default=None, metadata=_LEFT_OUT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

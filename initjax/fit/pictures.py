@@ -1,6 +1,8 @@
 """Pictures of what was fitted to trained weights, from a fit file's content."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +17,10 @@ from initjax.fit.findings import Analysis, Findings, Layer
 from initjax.support.text import printable
 
 _MAX_PANELS = 12
+_MAX_TICKS = 45  # names of layers along an axis
+_MAX_ALPHA = 20  # above it, exponents are drawn on a logarithmic axis
+_CONTAINER = re.compile(r"([^/.]+[/.])?")
+_ENDINGS = (".weight", "/kernel", "/embedding")
 
 
 def _chosen(layers: Sequence[Layer], most: int = _MAX_PANELS) -> list[Layer]:
@@ -34,24 +40,74 @@ def _grid_of(number: int, width: float, height: float):
     return figure, axes[:number]
 
 
-def _short(path: str, most: int = 30) -> str:
-    """The path without what all kernels' end in, shortened in front."""
-    path = path.removesuffix(".weight").removesuffix("/kernel")
-    return path if len(path) <= most else "..." + path[3 - most :]
+def short_names(paths: Sequence[str], most: int) -> list[str]:
+    """Paths to be read: printable, and cut in front where that leaves them different."""
+    names = [printable(path) for path in paths]
+    cut = [name if len(name) <= most else f"...{name[3 - most :]}" for name in names]
+    count = Counter(cut)
+    return [short if count[short] == 1 else name for short, name in zip(cut, names, strict=True)]
+
+
+def _names(layers: Sequence[Layer], most: int = 32) -> list[str]:
+    """Of layers, without the containers that all of them are in, and what kernels end in."""
+    paths = [layer.path for layer in layers]
+    for ending in _ENDINGS:
+        paths = [path.removesuffix(ending) for path in paths]
+    while len(paths) > 1 and len({_CONTAINER.match(path)[0] for path in paths}) == 1:
+        start = _CONTAINER.match(paths[0]).end()
+        if not start:
+            break
+        paths = [path[start:] for path in paths]
+    return short_names(paths, most)
 
 
 def _set_title(axis, text: str, size: int) -> None:
     """A title that holds names from a file, in which $ and \\ mean nothing."""
-    axis.set_title(printable(text, keep="\n"), size=size, parse_math=False)
+    axis.set_title(text, size=size, parse_math=False)
+
+
+def _plain_ticks(axis) -> None:
+    """Numbers, and not powers of ten, along a logarithmic axis of less than two decades."""
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.tick_params(axis="y", which="minor", labelsize=7)
+
+
+def _set_layers(axis, layers: Sequence[Layer]) -> None:
+    """Layers along the horizontal axis: by name, evenly where there are too many for all."""
+    shown = np.unique(np.linspace(0, len(layers) - 1, _MAX_TICKS).round().astype(int))
+    names = _names(layers)
+    axis.set_xticks(shown, [names[i] for i in shown], rotation=90, size=7, parse_math=False)
+    axis.set_xlim(-0.7, len(layers) - 0.3)
+
+
+def _width(layers: Sequence[Layer]) -> float:
+    """Of a figure with layers along the horizontal axis, which has a title of one line."""
+    return min(max(8.0, 3 + 0.2 * len(layers)), 13)
+
+
+def share_below(layer: Analysis) -> float:
+    """P(w < 0) of a layer, from its quantiles."""
+    quantiles, probabilities = np.asarray(layer.quantiles), Empirical.probabilities()
+    if (quantiles == 0).any():
+        return float(probabilities[np.argmax(quantiles == 0)])
+    return float(np.interp(0, quantiles, probabilities, 0, 1))
+
+
+def side_ccdfs(layer: Analysis, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(P(w > sizes), P(w < -sizes)) of the weights that are not 0; NaN beyond a side's last one."""
+    quantiles, probabilities = np.asarray(layer.quantiles), Empirical.probabilities()
+    nonzero = 1 - layer.zeros / layer.size
+    above = 1 - np.interp(sizes, quantiles, probabilities)
+    below = np.interp(-sizes, quantiles, probabilities)
+    above = np.where(sizes >= quantiles[-1], np.nan, above)
+    return above / nonzero, np.where(-sizes <= quantiles[0], np.nan, below) / nonzero
 
 
 def magnitude_ccdf(layer: Analysis, sizes: np.ndarray) -> np.ndarray:
-    """P(|w| > sizes) of a layer, from its quantiles."""
-    quantiles, probabilities = np.asarray(layer.quantiles), Empirical.probabilities()
-    above = 1 - np.interp(sizes, quantiles, probabilities)
-    below = np.interp(-sizes, quantiles, probabilities)
-    outside = sizes >= max(abs(quantiles[0]), abs(quantiles[-1]))
-    return np.where(outside, np.nan, above + below)
+    """P(|w| > sizes) of the weights of a layer that are not 0, from its quantiles."""
+    sides = np.array(side_ccdfs(layer, sizes))
+    return np.where(np.isnan(sides).all(0), np.nan, np.nansum(sides, 0))
 
 
 def law_ccdf(layer: Analysis, law: str, sizes: np.ndarray) -> np.ndarray:
@@ -60,26 +116,32 @@ def law_ccdf(layer: Analysis, law: str, sizes: np.ndarray) -> np.ndarray:
 
 
 def plot_ccdfs(found: Findings) -> Figure:
-    """Log-log share of weights beyond |w|: weights, best law, sharp power law, normal control."""
-    layers = [(layer.path, layer) for layer in _chosen(found.layers, _MAX_PANELS - 1)]
-    layers.append(("all layers", found.pool))
-    figure, axes = _grid_of(len(layers), 3.1, 2.5)
-    for axis, (path, layer) in zip(axes, layers, strict=True):
+    """Log-log share of weights beyond |w|: weights, their sides, laws, and a normal control."""
+    layers: list[Analysis] = [*_chosen(found.layers, _MAX_PANELS - 1), found.pool]
+    names = [*_names(layers[:-1]), "all layers"]
+    figure, axes = _grid_of(len(layers), 3.1, 2.7)
+    for axis, name, layer in zip(axes, names, layers, strict=True):
         root_mean_square = math.hypot(layer.sd, layer.mean)
         largest = max(abs(layer.quantiles[0]), abs(layer.quantiles[-1]))
         sizes = np.geomspace(1e-3 * root_mean_square, largest, 300)
         x = sizes / root_mean_square
         axis.plot(x, magnitude_ccdf(layer, sizes), color="C0", linewidth=2.5, label="weights")
+        for side, label, style in zip(
+            side_ccdfs(layer, sizes), ("w > 0", "w < 0"), ("-", ":"), strict=True
+        ):
+            axis.plot(x, side, style, color="C9", linewidth=1.2, label=label)
         laws = {layer.best: ("C1", "best law"), "truncated_power_law": ("C3", "truncated power")}
         for law, (color, label) in laws.items():
             if law in layer.laws:
                 axis.plot(x, law_ccdf(layer, law, sizes), color=color, linewidth=1, label=label)
         axis.plot(x, 2 * scipy.special.ndtr(-x), "k--", linewidth=0.8, label="normal, same sd")
         axis.set(xscale="log", yscale="log", ylim=(0.3 / layer.size, 2))
-        _set_title(axis, f"{_short(path)}\n{layer.best}, n = {layer.size:,}", 8)
+        zeros = f", {layer.zeros / layer.size:.1%} zeros" if layer.zeros else ""
+        law = f"{layer.best}, KS {layer.best_law.ks:.3f}"
+        _set_title(axis, f"{name}\n{law}\nn = {layer.size:,}{zeros}", 8)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    axes[0].legend(fontsize=6)
     figure.supxlabel("|w| / root mean square", size=9)
     figure.supylabel("share of weights beyond", size=9)
     return figure
@@ -88,9 +150,11 @@ def plot_ccdfs(found: Findings) -> Figure:
 def plot_exponents(found: Findings) -> Figure:
     """Against depth: the tail's exponent with its standard error, and slopes beside controls."""
     layers = found.layers
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(13, 5), layout="constrained")
     tail_axis, slope_axis = figure.subplots(1, 2)
     tails = [(i, layer.tail) for i, layer in enumerate(layers) if layer.tail]
+    tails = [(i, tail) for i, tail in tails if math.isfinite(tail.alpha)]
+    faint = min(1.0, (_MAX_TICKS / len(layers)) ** 0.5)  # controls, which else hide the weights
     if tails:
         depth = [i for i, _ in tails]
         alpha = [tail.alpha for _, tail in tails]
@@ -102,6 +166,7 @@ def plot_exponents(found: Findings) -> Figure:
             [2 * tail.gaussian_sd for _, tail in tails],
             fmt="_k",
             linewidth=0.8,
+            alpha=faint,
             label="as many Gaussian samples (2 sd)",
         )
         likely = [(i, tail.alpha) for i, tail in tails if tail.bootstraps and tail.p > 0.1]
@@ -109,9 +174,14 @@ def plot_exponents(found: Findings) -> Figure:
             tail_axis.plot(
                 *zip(*likely, strict=True), "o", color="C2", fillstyle="none", label="p > 0.1"
             )
-        tail_axis.set_ylim(0, min(max(alpha) * 1.1, 20))
+        if max(alpha) > _MAX_ALPHA:
+            tail_axis.set_yscale("log")
+            tail_axis.set_ylim(1, 1.5 * max(alpha))
+            _plain_ticks(tail_axis)
+        else:
+            tail_axis.set_ylim(0, 1.1 * max(alpha))
         tail_axis.legend(fontsize=8)
-    tail_axis.set(xlabel="layer", ylabel="alpha", title="exponent of the tail beyond xmin")
+    tail_axis.set(ylabel="alpha", title="exponent of the tail beyond xmin")
     numbers = [i for i, layer in enumerate(layers) if layer.slope]
     slopes = [layers[i].slope for i in numbers]
     slope_axis.plot(numbers, [s.measured for s in slopes], "o", label="weights")
@@ -120,18 +190,21 @@ def plot_exponents(found: Findings) -> Figure:
         [s.gaussian_mean for s in slopes],
         [2 * s.gaussian_sd for s in slopes],
         fmt="_k",
+        alpha=faint,
         label="as many Gaussian samples (2 sd)",
     )
-    slope_axis.set(xlabel="layer", title="slope of the log-log histogram, an unsound method")
+    slope_axis.set(title="slope of the log-log histogram, an unsound method")
     slope_axis.legend(fontsize=8)
     for axis in (tail_axis, slope_axis):
+        axis.margins(y=0.15)
+        _set_layers(axis, layers)
         axis.grid(alpha=0.3)
     return figure
 
 
 def plot_cutoffs(found: Findings) -> Figure:
     """The exponent against the quantile from which on it is fitted; the normal law's beside it."""
-    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
     layers = found.layers
     colors = np.linspace(0, 1, len(layers))
@@ -165,13 +238,13 @@ def plot_radial(found: Findings) -> Figure | None:
         return None
     layers = _chosen(layers)
     figure, axes = _grid_of(len(layers), 2.2, 2.3)
-    for axis, layer in zip(axes, layers, strict=True):
+    for axis, name, layer in zip(axes, _names(layers), layers, strict=True):
         scale = layer.scales.position_scale
         image = axis.imshow(scale, vmin=0, vmax=2, cmap="coolwarm")
         if scale.size <= 25:
             for (i, j), value in np.ndenumerate(scale):
                 axis.text(j, i, f"{value:.2f}", ha="center", va="center", size=7)
-        _set_title(axis, _short(layer.path), 7)
+        _set_title(axis, name, 7)
         axis.set(xticks=[], yticks=[])
     figure.colorbar(image, ax=list(axes), shrink=0.6, label="scale / kernel's")
     return figure
@@ -187,7 +260,7 @@ def plot_aic(found: Findings) -> Figure:
         for i, law in enumerate(laws):
             if law in layer.laws:
                 excess[i, j] = (layer.laws[law].aic - best) / layer.size
-    figure = Figure(figsize=(min(3 + 0.16 * len(layers), 12), 3.6), layout="constrained")
+    figure = Figure(figsize=(_width(layers), 5), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(
         np.maximum(excess, 1e-5),
@@ -199,7 +272,9 @@ def plot_aic(found: Findings) -> Figure:
     for j in range(len(layers)):
         axis.plot(j, int(np.nanargmin(excess[:, j])), ".", color="C0", markersize=4)
     axis.set_yticks(range(len(laws)), laws, size=8)
-    axis.set(xlabel="layer", title="AIC a weight above the best law's (dot: the best)")
+    _set_layers(axis, layers)
+    axis.set_xlim(-0.5, len(layers) - 0.5)
+    axis.set_title("AIC a weight above the best law's (dot: the best)", size=10)
     figure.colorbar(image, ax=axis)
     return figure
 
@@ -209,7 +284,7 @@ def plot_kurtosis(found: Findings) -> Figure | None:
     layers = [layer for layer in found.layers if layer.scales]
     if not layers:
         return None
-    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(_width(layers), 5), layout="constrained")
     axis = figure.subplots()
     for name, label, style in (
         ("kurtosis", "as it is", "o"),
@@ -220,7 +295,9 @@ def plot_kurtosis(found: Findings) -> Figure | None:
     ):
         axis.plot([getattr(layer.scales, name) for layer in layers], style, label=label)
     axis.axhline(3, color="k", linewidth=0.8, linestyle="--")
-    axis.set(xlabel="layer", ylabel="kurtosis (3: normal)", yscale="log")
+    axis.set(ylabel="kurtosis (3: normal)", yscale="log")
+    _plain_ticks(axis)
+    _set_layers(axis, layers)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure

@@ -13,6 +13,8 @@ import numpy as np
 from initjax.distributions.laws import LAWS
 from initjax.fit import pictures as pictures
 from initjax.fit.findings import Findings
+from initjax.fit.selection import NOT_ASKED
+from initjax.support.text import printable
 
 POWER_LAWS = {
     "power_law": "a pure power law",
@@ -20,6 +22,12 @@ POWER_LAWS = {
     "cutoff_power_law": "a power law with an exponential cut-off",
 }
 _MIN_LAYERS = 4  # fewer say nothing about a correlation
+_MANY_ZEROS = 0.01
+_MAX_WIDTH = 60  # of a layer's name in the table
+_MAX_REASONS = 10  # for which tensors are left out, in a terminal
+_MAX_NAMES = 3  # of what is left out for one of them
+_LARGEST_KS = 0.03  # of a law that is announced
+_MIN_WEIGHTS = 1000  # that are not 0, of a layer that carries a headline
 _COMPATIBLE = 0.1  # a tail whose p is above this is compatible with a power law
 
 
@@ -27,7 +35,9 @@ def verdict(found: Findings) -> list[str]:
     """The answer in words: is it a power law, where, and by how much."""
     layers = found.layers
     wins = Counter(layer.best for layer in layers)
-    power = sum(wins[law] for law in POWER_LAWS)
+    best = [layer for layer in layers if layer.best in POWER_LAWS]
+    where = [layer for layer in best if _is_power_law(layer)]
+    power = len(where)
     number, weights = len(layers), sum(layer.size for layer in layers)
     if power > number / 2:
         answer = "In most layers"
@@ -43,17 +53,31 @@ def verdict(found: Findings) -> list[str]:
         + ", ".join(f"{law} ({times})" for law, times in wins.most_common(3))
         + "."
     ]
+    if len(best) > power:
+        sentences.append(
+            f"Not counted: {_count(len(best) - power, 'layer')} in which a power law is the best,"
+            f" but alpha is not above 0 with its interval, the distance from the weights (KS) is"
+            f" above {_LARGEST_KS}, or there are fewer than {_MIN_WEIGHTS:,} weights."
+        )
     if power:
-        where = [layer for layer in layers if layer.best in POWER_LAWS]
         shown = ", ".join(f"{layer.path} ({_alpha(layer)})" for layer in where[:6])
         sentences.append(f"Where: {shown}{', ...' if len(where) > 6 else ''}.")
     sentences.append(_by_how_much(layers))
-    sentences += filter(None, [_tails(layers), _slopes(layers), _scale_mixture(layers)])
+    sentences += filter(
+        None, [_zeros(layers), _tails(layers), _slopes(layers), _scale_mixture(layers)]
+    )
     sentences.append(
         "Standard errors, AIC and p take the weights of a layer as independent, which trained"
         " weights are not: they describe, they do not prove."
     )
     return sentences
+
+
+def _is_power_law(layer) -> bool:
+    """Whether the best law, a power law, is also a good one, of a size that can tell."""
+    best = layer.best_law
+    low = best.intervals["alpha"][0]
+    return low > 0 and best.ks <= _LARGEST_KS and layer.size - layer.zeros >= _MIN_WEIGHTS
 
 
 def _count(number, noun):
@@ -77,7 +101,19 @@ def _by_how_much(layers):
     return (
         f"By how much: the best law explains a weight better than the normal law by"
         f" {_median_range(gains)} nats; the sharply truncated power law by {_median_range(sharp)},"
-        f" worse than normal in {behind} of {len(layers)}."
+        f" worse than normal in {behind} of {len(layers)}. Its distance from the weights (KS) is"
+        f" {_median_range([layer.best_law.ks for layer in layers])}."
+    )
+
+
+def _zeros(layers):
+    pruned = [layer for layer in layers if layer.zeros > _MANY_ZEROS * layer.size]
+    if not pruned:
+        return None
+    share = _median_range([100 * layer.zeros / layer.size for layer in pruned])
+    return (
+        f"Zeros: {_count(len(pruned), 'layer')} of weights that are exactly 0 in more than"
+        f" {_MANY_ZEROS:.0%}: {share} %. Laws are those of the other weights."
     )
 
 
@@ -129,28 +165,43 @@ def _scale_mixture(layers):
     )
 
 
-_HEADER = ("layer", "weights", "kurtosis", "best law", "parameters", "nats/w", "tail")
+_HEADER = (
+    *("layer", "axes", "fan in", "weights", "zeros", "w < 0", "kurtosis", "best law", "KS"),
+    *("parameters", "nats/w", "tail"),
+)
+_NUMBERS = (2, 3, 4, 5, 6, 8, 10)  # columns
 
 
 def _rows(found):
-    for path, layer in [
-        *((layer.path, layer) for layer in found.layers),
-        ("all layers", found.pool),
-    ]:
-        best = layer.best_law
-        parameters = ", ".join(
-            f"{name} {value:.4g}" + _error(best.standard_errors[name])
-            for name, value in best.parameters.items()
-        )
-        yield (
-            path,
-            f"{layer.size:,}",
-            f"{layer.kurtosis:.2f}",
-            layer.best,
-            parameters,
-            f"{best.nats_over_normal:.4f}",
-            _tail(layer.tail),
-        )
+    names = pictures.short_names([layer.path for layer in found.layers], _MAX_WIDTH)
+    yield from (
+        (name, _axes(layer), f"{layer.fan_in:,}" if layer.fan_in else "-", *_cells(layer))
+        for name, layer in zip(names, found.layers, strict=True)
+    )
+    yield "all layers", "", "", *_cells(found.pool)
+
+
+def _axes(layer):
+    return layer.axes or ("?" if len(layer.shape) > 1 else "-")
+
+
+def _cells(layer):
+    best = layer.best_law
+    parameters = ", ".join(
+        f"{name} {value:.4g}" + _error(best.standard_errors[name])
+        for name, value in best.parameters.items()
+    )
+    return (
+        f"{layer.size:,}",
+        f"{layer.zeros / layer.size:.1%}" if layer.zeros else "0",
+        f"{pictures.share_below(layer):.1%}",
+        f"{layer.kurtosis:.2f}",
+        layer.best,
+        f"{best.ks:.4f}",
+        parameters,
+        f"{best.nats_over_normal:.4f}",
+        _tail(layer.tail),
+    )
 
 
 def _error(value):
@@ -167,23 +218,52 @@ def _tail(tail):
 def table(found: Findings) -> str:
     """The layers as a table for a terminal, standard errors in brackets."""
     rows = [_HEADER, *_rows(found)]
-    rows = [(row[0][-34:], *row[1:]) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    right = (1, 2, 5)
     lines = [
         "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
+            cell.rjust(width) if i in _NUMBERS else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    lines += [f"skipped {path}: {reason}" for path, reason in found.skipped]
-    if found.no_weights:
-        number = len(found.no_weights)
-        path, reason = found.no_weights[0]
-        lines.append(f"not weights: {path} ({reason})" + (f" and {number - 1} more" * (number > 1)))
-    return "\n".join(lines)
+    lines += [printable(f"skipped {path}: {reason}") for path, reason in found.skipped]
+    return "\n".join([*lines, *_ambiguous(found), *_left_out(found)])
+
+
+def _ambiguous(found) -> list[str]:
+    """Asks for the layouts that were not found."""
+    layers = [layer for layer in found.layers if _axes(layer) == "?"]
+    if not layers:
+        return []
+    names = ", ".join(
+        f"{printable(layer.path)} {list(layer.shape)}" for layer in layers[:_MAX_NAMES]
+    )
+    more = ", ..." if len(layers) > _MAX_NAMES else ""
+    return [
+        f"axes unknown of {_count(len(layers), 'layer')}, without fan in and scales: {names}{more}",
+        "  --layout=oihw,io says them, a letter an axis: i in, o out, h w d positions, s stacked",
+    ]
+
+
+def _left_out(found) -> list[str]:
+    """How many tensors are no layers, with the names of the first for each reason."""
+    if not found.no_weights:
+        return []
+    names: dict[str, list[str]] = {}
+    for path, reason in found.no_weights:
+        names.setdefault(reason, []).append(path)
+    number, layers = len(found.no_weights), len(found.layers) + len(found.skipped)
+    lines = [f"left out: {number} of {number + layers} tensors"]
+    for reason, paths in list(names.items())[:_MAX_REASONS]:
+        shown = [printable(path) for path in paths[:_MAX_NAMES]]
+        shown += ["..."] if len(paths) > _MAX_NAMES else []
+        lines.append(f"  {len(paths)}: {printable(reason)}")
+        if reason != NOT_ASKED:
+            lines[-1] += f" ({', '.join(shown)})"
+    if len(names) > _MAX_REASONS:
+        lines.append(f"  and more, for {len(names) - _MAX_REASONS} other reasons")
+    return lines
 
 
 _STYLE = """
@@ -194,7 +274,10 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2em .7em; text-align: left;
   border-bottom: 1px solid #ddd; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; } img { max-width: 100%; } figcaption { color: #555; font-size: 13px; }
+td { white-space: nowrap; } .answer, li, footer { overflow-wrap: anywhere; }
+.wide { overflow-x: auto; } img { display: block; max-width: 100%; }
+@media (max-width: 700px) { img { max-width: 250%; } }
+figcaption { color: #555; font-size: 13px; }
 figure { margin: 1em 0; } footer { color: #555; font-size: 13px; margin-top: 2em; }
 """
 
@@ -202,7 +285,8 @@ _PICTURES = (
     (
         "How many weights lie beyond |w|",
         pictures.plot_ccdfs,
-        "A power law would be a straight line over decades.",
+        "A power law would be a straight line over decades. Zeros are left out; w > 0 and w < 0 are"
+        " the two sides. KS: the distance of the best law's distribution from the weights'.",
     ),
     (
         "How much worse than the best law",
@@ -241,40 +325,45 @@ def html_page(found: Findings) -> str:
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'>",
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{html.escape(title)}</h1><div class='answer'>",
-        *(f"<p>{html.escape(sentence)}</p>" for sentence in verdict(found)),
+        f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{_escaped(title)}</h1><div class='answer'>",
+        *(f"<p>{_escaped(sentence)}</p>" for sentence in verdict(found)),
         "</div>",
     ]
     for heading, draw, caption in _PICTURES:
         figure = draw(found)
         if figure is not None:
             parts.append(
-                f"<h2>{html.escape(heading)}</h2><figure><img alt='{html.escape(heading)}'"
-                f" src='data:image/png;base64,{_png(figure)}'>"
-                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+                f"<h2>{heading}</h2><figure><div class='wide'><img alt='{heading}'"
+                f" src='data:image/png;base64,{_png(figure)}'></div>"
+                f"<figcaption>{_escaped(caption)}</figcaption></figure>"
             )
     parts.append("<h2>Layers</h2><div class='wide'><table><tr>")
-    parts += [f"<th>{html.escape(cell)}</th>" for cell in _HEADER]
+    parts += [f"<th>{_escaped(cell)}</th>" for cell in _HEADER]
     parts.append("</tr>")
     for row in _rows(found):
         cells = (
-            f"<td{' class=number' if i in (1, 2, 5) else ''}>{html.escape(cell)}</td>"
+            f"<td{' class=number' if i in _NUMBERS else ''}>{_escaped(cell)}</td>"
             for i, cell in enumerate(row)
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")
     parts.append("</table></div>")
-    for heading, entries in (("Skipped", found.skipped), ("Not weights", found.no_weights)):
+    parts += [f"<p>{_escaped(line)}</p>" for line in _ambiguous(found)]
+    for heading, entries in (("Skipped", found.skipped), ("Left out", found.no_weights)):
         if entries:
-            items = (f"<li>{html.escape(f'{path}: {why}')}</li>" for path, why in entries)
+            items = (f"<li>{_escaped(printable(f'{path}: {why}'))}</li>" for path, why in entries)
             summary = f"<summary>{heading} ({len(entries)})</summary>"
             parts.append(f"<details>{summary}<ul>{''.join(items)}</ul></details>")
     about = [
         f"source: {source.path} ({source.format})",
         *(f"{k}: {v}" for k, v in found.environment.items()),
     ]
-    parts.append(f"<footer>{html.escape('; '.join(about))}</footer></body></html>")
+    parts.append(f"<footer>{_escaped('; '.join(about))}</footer></body></html>")
     return "\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _png(figure) -> str:

@@ -8,6 +8,7 @@ that are being decoded; where Orbax wrote it as one chunk, twice its size.
 
 import json
 import math
+import os
 import pathlib
 import re
 
@@ -26,15 +27,20 @@ from initjax.weights.tensors import (
 
 _METADATA = "_METADATA"
 _MAX_METADATA = 64 << 20  # bytes
+_MAX_DEPTH = 64  # of folders in folders
+_MAX_ENTRIES = 1_000_000  # files and folders of a checkpoint
+_MAX_CHUNKS = 100_000  # of all arrays; reading one that is missing takes 20 us
+# What a chunk may have beyond its array's bytes. Chunks are read whole, however small the array.
+_FREE_CHUNK = 1 << 20
 # Kinds of leaves that Orbax stores outside of arrays, or not at all.
 _NOT_STORED = ("string", "None", "Dict", "List", "Tuple", "NamedTuple")
 
 
-def find_orbax(folder: pathlib.Path) -> pathlib.Path | None:
+def find_orbax(folder: pathlib.Path, levels: int = 2) -> pathlib.Path | None:
     """The folder with the arrays of an Orbax checkpoint; None if `folder` has none.
 
     `folder` may be it, or hold it as its only item, or be a manager's with a folder for each step,
-    of which the last counts.
+    of which the last counts; steps are not looked for below `levels` of them.
     """
     if (folder / _METADATA).is_file() or (folder / "manifest.ocdbt").is_file():
         return folder
@@ -48,8 +54,8 @@ def find_orbax(folder: pathlib.Path) -> pathlib.Path | None:
         names = ", ".join(item.name for item in items)
         raise UserError(f"{folder} holds several checkpoints: {names}. Name one of them.")
     steps = [(int(match[1]), child) for child in children if (match := _step(child.name))]
-    for _, child in sorted(steps, reverse=True):
-        if found := find_orbax(child):
+    for _, child in sorted(steps, reverse=True) if levels else ():
+        if found := find_orbax(child, levels - 1):
             return found
     return None
 
@@ -61,6 +67,7 @@ def _step(name: str):
 @register("orbax", title="Orbax", find=find_orbax)
 def read_orbax(folder: pathlib.Path) -> Checkpoint:
     """The arrays of the Orbax checkpoint in `folder`, which `find_orbax` found."""
+    stored = _stored_bytes(folder)
     import tensorstore
 
     base = {"driver": "file", "path": f"{folder.absolute()}/"}
@@ -75,7 +82,7 @@ def read_orbax(folder: pathlib.Path) -> Checkpoint:
             leaves.append((keys, _spec(base, keys, metadata)))
     futures = [tensorstore.open(spec, open=True, read=True) for _, spec in leaves]
     layout = guess_layout("/".join(keys) for keys, _ in leaves)
-    tensors = []
+    tensors, chunks = [], 0
     for (keys, spec), future in zip(leaves, futures, strict=True):
         path = "/".join(keys)
         try:
@@ -86,11 +93,55 @@ def read_orbax(folder: pathlib.Path) -> Checkpoint:
         dtype = find_dtype(array.dtype.name)
         if dtype is None:
             skipped.append((path, f"its dtype {array.dtype.name} is not supported"))
+            continue
+        number, size = _chunks(array)
+        chunks += number
+        if size * dtype.itemsize > math.prod(array.shape) * dtype.itemsize + _FREE_CHUNK:
+            skipped.append((path, f"its chunks of {size:,} numbers are larger than the array"))
+        elif "'blosc'" in str(array.codec.to_json()):
+            # It alone inflates what a chunk says, up to 2 GiB, before the size is compared.
+            skipped.append((path, "it is compressed by blosc, which Orbax does not do"))
+        elif chunks > _MAX_CHUNKS:
+            raise UserError(f"{folder} has more than {_MAX_CHUNKS:,} chunks.")
         else:
             tensors.append(_tensor(path, tuple(array.shape), dtype, layout, spec))
     claimed = sum(math.prod(tensor.shape) * find_dtype(tensor.dtype).itemsize for tensor in tensors)
-    check_inflation(folder, claimed, sum(f.stat().st_size for f in folder.rglob("*")))
+    check_inflation(folder, claimed, stored)
     return create_checkpoint(str(folder), "orbax", tensors, skipped)
+
+
+def _stored_bytes(folder: pathlib.Path) -> int:
+    """The bytes of all files, none of which is a link to a folder, a pipe or a device.
+
+    TensorStore would follow and open those: links in circles have no end, and pipes no beginning.
+    """
+    total = entries = 0
+    folders = [(folder, 0)]
+    while folders:
+        inside, depth = folders.pop()
+        with os.scandir(inside) as found:
+            for entry in found:
+                entries += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, depth + 1))
+                elif entry.is_file():
+                    total += entry.stat().st_size
+                else:
+                    raise UserError(f"{folder} holds {entry.name}, which is no regular file.")
+                if entries > _MAX_ENTRIES or depth > _MAX_DEPTH:
+                    raise UserError(f"{folder} has too many files, or folders too deep in others.")
+    return total
+
+
+def _chunks(array) -> tuple[int, int]:
+    """(how many chunks an array has, how many numbers the largest)."""
+    layout = array.chunk_layout
+    sizes = [chunk.shape or () for chunk in (layout.read_chunk, layout.write_chunk)]
+    number = max(
+        math.prod(-(-n // max(m, 1)) for n, m in zip(array.shape, size, strict=True))
+        for size in sizes
+    )
+    return number, max(map(math.prod, sizes))
 
 
 def _tensor(path, shape, dtype, layout, spec) -> Tensor:

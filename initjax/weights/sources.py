@@ -5,6 +5,7 @@ import difflib
 import json
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable
 
@@ -24,6 +25,15 @@ from initjax.weights.tensors import Checkpoint, Tensor
 
 _MAX_INDEX = 64 << 20  # bytes
 _MAX_SHARDS = 10_000
+_SHARD = re.compile(r"(.*-)(\d{5})(-of-)(\d{5})(\.\w+)", re.DOTALL)  # as Hugging Face names them
+# First bytes of what is taken for weights, and what it is.
+_NO_WEIGHTS = (
+    (b"GGUF", "a GGUF file, whose blocks are not read: take the weights that it was made from"),
+    (b"\x1f\x8b", "compressed by gzip: unpack it"),
+    (b"\x08", "an ONNX file, which is not read: take the weights that it was exported from"),
+)
+_HTML = re.compile(rb"\s*<(!doctype html|html|head|\?xml)", re.IGNORECASE)
+_LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?s:.*)size (\d{1,18})")
 _PARAMETERS = "state/params/"  # in a checkpoint of the launcher
 
 
@@ -67,6 +77,8 @@ def read(source: str | os.PathLike) -> Checkpoint:
             checkpoint = _read_folder(path)
         elif path.exists():
             checkpoint = _read_file(path)
+            others = [(name, "it is another shard, not read") for name in _missing_shards([path])]
+            checkpoint = dataclasses.replace(checkpoint, skipped=(*checkpoint.skipped, *others))
         else:
             checkpoint = _read_name(source)
     except OSError as error:
@@ -80,15 +92,29 @@ def _read_file(file: pathlib.Path) -> Checkpoint:
         raise UserError(f"{file} is no regular file.")
     size = file.stat().st_size
     with file.open("rb") as stream:
-        head = stream.read(16)
+        head = stream.read(512)
     if not head:
         raise UserError(f"{file} is empty.")
     if head[:4] == b"PK\x03\x04":
         return _read_zip(file)
-    if head[:4] == b"\x89HDF":
+    if head[:4] == b"\x89HDF":  # msgpack may begin so
         raise UserError(f"{file} is an HDF5 file, which is not supported.\nReadable: {readable()}.")
-    if form := find_file_format(head, size):
+    if form := find_file_format(head[:16], size):
         return form.read(file)
+    if match := _LFS.match(head):
+        raise UserError(
+            f"{file} is Git LFS's pointer to a file of {int(match[1]):,} bytes, and not the file."
+            "\n`git lfs pull` fetches it."
+        )
+    if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
+        raise UserError(
+            f"{file} is a web page or an answer of a server, not weights: the download failed."
+        )
+    if head.lstrip()[:1] == b"{":
+        return _read_index(file, lambda name: file.parent / name)
+    for first, what in _NO_WEIGHTS:
+        if head.startswith(first):
+            raise UserError(f"{file} is {what}.\nReadable: {readable()}.")
     raise UserError(f"{file} is of no known format, or damaged.\nReadable: {readable()}.")
 
 
@@ -128,6 +154,11 @@ def _read_folder(folder: pathlib.Path) -> Checkpoint:
         raise UserError(
             f"{folder} holds no weights.\nReadable: {readable()}, and folders of the launcher."
         )
+    if missing := _missing_shards(files):
+        raise UserError(
+            f"{folder} has {len(files)} shards of a checkpoint, and {missing[0]} is missing.\n"
+            "Name a file to read it alone."
+        )
     return _join([_read_file(file) for file in files[:_MAX_SHARDS]])
 
 
@@ -164,14 +195,18 @@ def _read_name(source: str) -> Checkpoint:
 def _read_shards(filename: str, find: Callable[[str], pathlib.Path | None]) -> Checkpoint:
     """Reads a file, or all that it names if it is an index; `find` gives their paths."""
     file = find(filename)
-    if not filename.endswith(".index.json"):
-        return _read_file(file)
+    return _read_index(file, find) if filename.endswith(".index.json") else _read_file(file)
+
+
+def _read_index(file: pathlib.Path, find: Callable[[str], pathlib.Path | None]) -> Checkpoint:
+    """Reads the shards that an index names, beside it."""
     if file.stat().st_size > _MAX_INDEX:
         raise UserError(f"{file} is too large: {file.stat().st_size:,} bytes.")
     try:
-        shards = sorted(set(json.loads(file.read_bytes())["weight_map"].values()))
+        weight_map = json.loads(file.read_bytes())["weight_map"]
+        shards = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{file} is no index of shards: {error!r:.200}.") from None
+        raise UserError(f"{file} is json, but no index of shards: {error!r:.200}.") from None
     # Only names beside the index: one with a folder could be any file of the machine.
     beside = all(isinstance(name, str) and os.path.basename(name) == name for name in shards)
     if len(shards) > _MAX_SHARDS or not beside:
@@ -179,8 +214,25 @@ def _read_shards(filename: str, find: Callable[[str], pathlib.Path | None]) -> C
     paths = {name: find(name) for name in shards}
     missing = [name for name, path in paths.items() if path is None or not path.is_file()]
     if missing:
-        raise UserError(f"{file} names {missing[0]}, which is missing.")
-    return _join([_read_file(path) for path in paths.values()])
+        raise UserError(
+            f"{file} names {missing[0]}, which is missing"
+            + (f", as {len(missing) - 1} more are." if missing[1:] else ".")
+        )
+    found = _join([_read_file(path) for path in paths.values()])
+    held = {tensor.path for tensor in found.tensors} | {path for path, _ in found.skipped}
+    lost = [(path, "its shard does not hold it") for path in weight_map if path not in held]
+    return dataclasses.replace(found, skipped=(*found.skipped, *lost))
+
+
+def _missing_shards(files: list[pathlib.Path]) -> list[str]:
+    """The names of the shards that belong to those of `files` whose names count them."""
+    names = {file.name for file in files}
+    missing = []
+    for match in filter(None, map(_SHARD.fullmatch, sorted(names))):
+        numbers = range(1, min(int(match[4]), _MAX_SHARDS) + 1)
+        all_names = (f"{match[1]}{i:05}{match[3]}{match[4]}{match[5]}" for i in numbers)
+        missing += [name for name in all_names if name not in names and name not in missing]
+    return missing
 
 
 def _join(shards: list[Checkpoint]) -> Checkpoint:

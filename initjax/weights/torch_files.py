@@ -186,17 +186,20 @@ def _read_tensors(file, format_name, root, find, big_endian) -> Checkpoint:
     return create_checkpoint(str(file), format_name, tensors, skipped)
 
 
-def _tensor(path, file, big_endian, offset, dtype_name, shape, strides) -> Tensor:
+def _tensor(path, file, big_endian, offset, dtype_name, shape, strides, *bits) -> Tensor:
     dtype = find_dtype(dtype_name)
+    conjugated, negated = bits
 
     def load() -> np.ndarray:
-        return read_array(file, offset, dtype, shape, strides, big_endian)
+        values = read_array(file, offset, dtype, shape, strides, big_endian)
+        values = np.conjugate(values) if conjugated else values
+        return np.negative(values) if negated else values
 
     return Tensor(path, shape, dtype_name, "torch", load)
 
 
 def _check_view(tensor: StoredTensor, find) -> tuple:
-    """(offset in the file, dtype, shape, strides or None if row-major) of a tensor that is there.
+    """(offset in the file, dtype, shape, strides or None if row-major, conjugated, negated).
 
     Raises:
       UserError: the reason why there is no such tensor.
@@ -223,7 +226,8 @@ def _check_view(tensor: StoredTensor, find) -> tuple:
         raise UserError(f"its shape {shape} does not fit the {num_bytes} bytes of its storage")
     row_major = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
     is_row_major = all(n == 1 or s == r for n, s, r in zip(shape, strides, row_major, strict=True))
-    return start + begin, dtype.name, tuple(shape), None if is_row_major else tuple(strides)
+    bits = tensor.conjugated and dtype.kind == "c", tensor.negated and dtype.kind != "b"
+    return start + begin, dtype.name, tuple(shape), None if is_row_major else tuple(strides), *bits
 
 
 def _leaves(root, file: pathlib.Path):

@@ -66,6 +66,8 @@ class StoredTensor:
     shape: Any
     strides: Any
     dtype_name: str | None = None  # where the storage is untyped
+    conjugated: bool = False  # the numbers are the conjugates of those that are stored
+    negated: bool = False  # they are their negatives, as of x.conj().imag
 
 
 class _Stop(Exception):
@@ -284,14 +286,22 @@ def _pairs(items) -> Pairs:
     return Pairs(zip(items[::2], items[1::2], strict=True))
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_):
-    return StoredTensor(storage, offset, shape, strides)
+def _rebuild_tensor(storage, offset, shape, strides, _grad=None, _hooks=None, metadata=(), *_):
+    return StoredTensor(storage, offset, shape, strides, None, *_bits(metadata))
 
 
-def _rebuild_tensor_v3(storage, offset, shape, strides, _grad, _hooks, dtype, *_):
+def _rebuild_tensor_v3(storage, offset, shape, strides, _grad, _hooks, dtype, metadata=(), *_):
     if not isinstance(dtype, Global):
         raise ValueError("a tensor has no dtype")
-    return StoredTensor(storage, offset, shape, strides, dtype.name.removeprefix("torch."))
+    name = dtype.name.removeprefix("torch.")
+    return StoredTensor(storage, offset, shape, strides, name, *_bits(metadata))
+
+
+def _bits(metadata) -> tuple[bool, bool]:
+    """PyTorch's conjugate and negative bits: views whose numbers are changed when they are read."""
+    pairs = metadata if isinstance(metadata, Pairs) else ()
+    names = [key for key, value in pairs if isinstance(key, str) and value is True]
+    return "conj" in names, "neg" in names
 
 
 def _first(value=(), *_):

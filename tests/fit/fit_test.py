@@ -21,7 +21,7 @@ from initjax.distributions.laws import LAWS
 from initjax.fit import controls, pictures as pictures, report
 from initjax.fit.__main__ import main
 from initjax.fit.analysis import describe
-from initjax.fit.checkpoint import _kernel, analyze_checkpoint
+from initjax.fit.checkpoint import analyze_checkpoint
 from initjax.fit.controls import cutoff_exponents, gaussian_slopes
 from initjax.fit.file import load
 from initjax.fit.findings import VERSION, Vuong
@@ -129,6 +129,134 @@ def test_report_in_a_browser_needs_nothing_else(folder, found):
     hostile = dataclasses.replace(found, skipped=(("<script>x</script>", "a & b"),))
     page = report.html_page(hostile)
     assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def analyzed(arrays, **arguments):
+    tensors = tuple(
+        weights.Tensor(name, value.shape, value.dtype.name, "flax", lambda value=value: value)
+        for name, value in arrays.items()
+    )
+    checkpoint = weights.Checkpoint("w", "npz", tensors)
+    return analyze_checkpoint(checkpoint, **{"bootstraps": 0} | arguments)
+
+
+@pytest.mark.slow
+def test_every_cell_of_the_page_is_escaped():
+    """Names of layers, reasons, laws' parameters, the source and the environment."""
+    values = np.random.default_rng(0).normal(size=(4, 30, 30))
+    found = analyzed({"<b>&a</b>\x1b[2J/kernel": values})
+    hostile = dataclasses.replace(
+        found,
+        source=dataclasses.replace(found.source, path="<i>1</i>", format="<i>2</i>"),
+        environment={"<i>3</i>": "<i>4</i>"},
+        skipped=(("<i>5</i>\x1b", "<i>6</i>"),),
+        no_weights=(("<i>7</i>", "<i>8</i>\x9b"),),
+    )
+    page = report.html_page(hostile)
+    assert "<i>" not in page and "<b>" not in page and "\x1b" not in page and "\x9b" not in page
+    assert all(f"&lt;i&gt;{i}&lt;/i&gt;" in page for i in range(1, 9))
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
+    assert r"&lt;b&gt;&amp;a&lt;/b&gt;\x1b[2J/kernel" in cells
+    text = report.table(hostile)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text) and r"\x1b[2J/kernel" in text
+
+
+@pytest.mark.parametrize("kind", ["shard", "member", "leaf"])
+def test_no_name_commands_the_terminal(tmp_path, capsys, kind):
+    name = "\x1b[2J\x9b"
+    if kind == "shard":
+        (tmp_path / f"{name}.npz").write_bytes(b"PK\x03\x04 damaged")
+    else:
+        array = (
+            np.array(["a"]) if kind == "member" else np.random.default_rng(0).normal(size=(9, 9))
+        )
+        np.savez(tmp_path / "w.npz", **{f"{name}/kernel": array, "bias": np.zeros(3)})
+    try:
+        main([str(tmp_path), "--bootstraps=0"])
+        shown = "".join(capsys.readouterr())
+    except SystemExit as stopped:
+        shown = str(stopped)
+    assert r"\x1b[2J" in shown and not re.search(r"[\x1b\x9b]", shown)
+
+
+@pytest.mark.slow
+def test_rows_of_the_table():
+    """Whole names that stay different, axes, zeros, sides and KS in each."""
+    rng = np.random.default_rng(0)
+    pruned = rng.normal(size=(60, 60)) * (rng.random((60, 60)) < 0.1)
+    deep = "/".join(["block"] * 15)
+    found = analyzed(
+        {
+            "pruned/kernel": pruned,
+            f"a/{deep}/kernel": abs(rng.normal(size=(60, 60))),
+            f"b/{deep}/kernel": rng.normal(size=(4, 30, 30)),
+        }
+    )
+    header, _, *rows = [re.split(r" {2,}", line) for line in report.table(found).splitlines()]
+    cells = [dict(zip(header, row, strict=False)) for row in rows[:3]]
+    assert [cell["layer"] for cell in cells] == [layer.path for layer in found.layers]
+    assert [cell["axes"] for cell in cells] == ["io", "io", "?"]
+    assert [cell["fan in"] for cell in cells] == ["60", "60", "-"]
+    zeros = float(cells[0]["zeros"].removesuffix("%")) / 100
+    assert zeros == pytest.approx((pruned == 0).mean(), abs=1e-3) and cells[1]["zeros"] == "0"
+    below = [float(cell["w < 0"].removesuffix("%")) / 100 for cell in cells]
+    assert below == pytest.approx([(pruned < 0).mean(), 0, 0.5], abs=0.02)
+    assert [cell["KS"] for cell in cells] == [f"{a.best_law.ks:.4f}" for a in found.layers]
+    assert "--layout=" in report.table(found) and "--layout=" in report.html_page(found)
+    (said,) = (text for text in report.verdict(found) if text.startswith("Zeros"))
+    assert f"more than 1%: {100 * (pruned == 0).mean():.3g} %" in said
+
+
+def test_a_law_that_is_best_and_not_good_is_no_headline():
+    rng = np.random.default_rng(0)
+    uniform = rng.uniform(0.002, 0.012, (8, 1024))
+    small = 0.01 * 50 ** rng.random((5, 6))
+    for values in (uniform, small):
+        found = analyzed({"a/kernel": values})
+        assert "a power law? No." in report.verdict(found)[0]
+
+
+def test_sides_of_a_distribution():
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((200, 200)) < 0.3, -rng.exponential(2, (200, 200)),
+                      rng.exponential(1, (200, 200)))  # fmt: skip
+    values[:, :100] = 0
+    (layer,) = analyzed({"a/kernel": values}).layers
+    above, below = pictures.side_ccdfs(layer, np.array([0.5, 2.0]))
+    np.testing.assert_allclose(above, 0.7 * np.exp([-0.5, -2]), atol=0.01)
+    np.testing.assert_allclose(below, 0.3 * np.exp([-0.25, -1]), atol=0.01)
+    sizes = np.array([0.5, 2.0])
+    np.testing.assert_allclose(pictures.magnitude_ccdf(layer, sizes), above + below)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 60, 900])
+def test_pictures_have_whole_titles_names_and_all_exponents(number):
+    """Of a network of so many layers, one of which has an exponent of 40."""
+    found = analyzed({"a/b/kernel": np.random.default_rng(0).standard_t(4, (30, 30))}, bootstraps=1)
+    layer = found.layers[0]
+    layers = [
+        dataclasses.replace(layer, path=f"net/stage_{i // 100}/$block_{i}$/kernel")
+        for i in range(number)
+    ]
+    layers[1] = dataclasses.replace(layers[1], tail=dataclasses.replace(layer.tail, alpha=40.0))
+    found = dataclasses.replace(found, layers=tuple(layers))
+    for draw in (pictures.plot_aic, pictures.plot_exponents, pictures.plot_kurtosis):
+        figure = draw(found)
+        figure.draw_without_rendering()
+        width, height = figure.bbox.width, figure.bbox.height
+        for axis in filter(lambda axis: axis.get_title(), figure.axes):
+            box = axis.title.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= width and box.y1 <= height
+        for axis in figure.axes[: 2 if draw is pictures.plot_exponents else 1]:
+            ticks = axis.get_xticks()
+            assert (ticks == np.round(ticks)).all() and len(ticks) <= 45
+            texts = [label.get_text() for label in axis.get_xticklabels()]
+            assert texts[0].endswith("$block_0$") and texts[-1].endswith(f"$block_{number - 1}$")
+            assert not any(label.get_parse_math() for label in axis.get_xticklabels())
+            assert all(label.get_window_extent().y0 >= 0 for label in axis.get_xticklabels())
+    low, high = pictures.plot_exponents(found).axes[0].get_ylim()
+    assert low <= layer.tail.alpha and high > 40
 
 
 def test_words_say_what_was_found():
@@ -368,7 +496,7 @@ def test_exponents_against_cutoffs():
 def test_torch_kernels_are_turned():
     kernel = np.random.default_rng(4).standard_normal((8, 4, 3, 3))
     kernel[0] *= 10
-    found = scales(_kernel(kernel, "torch"))
+    found = scales(weights.as_kernel(kernel, "oihw"))
     assert np.shape(found.position_scale) == (3, 3)
     assert found.channel_spread > 0.5
     assert found.kurtosis > 8 > 4 > found.kurtosis_without_channel

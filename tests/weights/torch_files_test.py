@@ -188,6 +188,36 @@ def test_every_protocol_of_pickle(tmp_path, protocol):
         np.testing.assert_array_equal(read(path).tensors[0].load(), FOUR)
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_bits_of_views_whose_numbers_are_changed_when_read(tmp_path, legacy):
+    """What PyTorch 2.13 writes for x.conj() and x.conj().imag, beside the parent of both."""
+    stored = (values(4) + 2j).astype(np.complex64)
+
+    def view(name, shape, strides, offset, kind="FloatStorage", **bits):
+        of = storage("0" if kind != "FloatStorage" else "1", kind, 8)
+        arguments = (of, offset, shape, strides, False, collections.OrderedDict(), bits)
+        return Named("torch._utils", name, *arguments)
+
+    state = {
+        "imag": view("_rebuild_tensor_v2", (4,), (2,), 1, neg=True),
+        "real": view("_rebuild_tensor_v2", (4,), (2,), 0),
+        "same": view("_rebuild_tensor_v2", (4,), (2,), 1),
+        "conj": view("_rebuild_tensor_v2", (4,), (1,), 0, "ComplexFloatStorage", conj=True),
+        "both": view(
+            "_rebuild_tensor_v2", (4,), (1,), 0, "ComplexFloatStorage", conj=True, neg=True
+        ),
+    }
+    data = stored.tobytes()
+    if legacy:
+        storages = {"1": (data, 8), "0": (data, 4)}
+        path = write_legacy(tmp_path / "w.pth", state, storages)
+    else:
+        path = write_zip(tmp_path / "w.pt", dumps(state), {"0": data, "1": data})
+    expected = {"imag": -stored.imag, "real": stored.real, "same": stored.imag}
+    expected |= {"conj": stored.conj(), "both": -stored.conj()}
+    assert_holds(read(path), expected)
+
+
 def test_big_endian(tmp_path):
     storages = {"0": FOUR.astype(">f4").tobytes()}
     path = write_zip(tmp_path / "w.pt", dumps({"a": tensor((2, 2), (1, 2))}), storages, "big")

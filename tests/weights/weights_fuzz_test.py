@@ -28,7 +28,7 @@ from watching import watch
 from weights.torch_files_test import ATTACKS
 
 from initjax.support.errors import UserError
-from initjax.weights import read, tensors
+from initjax.weights import dequantize, find_axes, read, tensors
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +66,11 @@ def check(path) -> bool:
         except UserError as error:
             assert str(error) and len(str(error)) < 2000
             return False
+        checkpoint = dequantize(checkpoint)
         assert all(isinstance(reason, str) for _, reason in checkpoint.skipped)
+        shapes = {tensor.path: tensor.shape for tensor in checkpoint.tensors}
         for tensor in checkpoint.tensors:
+            find_axes(tensor, shapes)
             with contextlib.suppress(UserError):
                 tensor.load().tobytes()
                 found = True
@@ -216,6 +219,37 @@ def test_safetensors(write):
     fuzz(mutated(original, part=lambda _: slice(8, header)), write, 150)
     # Nearly every change of these bytes, the length of the header, makes it unreadable.
     fuzz(mutated(original, part=lambda _: slice(8)), write, 50, some_readable=False)
+
+
+def test_quantized(write):
+    """Shapes, dtypes and numbers of the parts that make a weight, changed one against the other."""
+    numbers = np.arange(64, dtype=np.int32).reshape(8, 8)
+    parts = {
+        "a.qweight": numbers,
+        "a.qzeros": numbers[:2, :1],
+        "a.scales": np.ones((2, 8), np.float16),
+        "a.g_idx": np.repeat(np.arange(2, dtype=np.int32), 32),
+        "b.weight": numbers.astype(np.int8),
+        "b.SCB": np.ones(8, np.float32),
+        "c.weight": numbers.astype(ml_dtypes.float8_e4m3fn),
+        "c.weight_scale_inv": np.ones((1, 1), np.float32),
+    }
+    original = safetensors.numpy.save(parts)
+    header = 8 + int.from_bytes(original[:8], "little")
+    fuzz(mutated(original, part=lambda _: slice(8, header)), write, 150)
+    fuzz(mutated(original, part=lambda _: slice(header, None)), write, 50)
+
+
+def test_index_of_shards(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(safetensors.numpy.save(arrays()))
+    original = b'{"metadata": {}, "weight_map": {"step": "a.safetensors", "b": "a.safetensors"}}'
+
+    def write_index(data: bytes):
+        path = tmp_path / "model.safetensors.index.json"
+        path.write_bytes(data)
+        return path
+
+    fuzz(mutated(original), write_index, 100)
 
 
 def test_npy(write):

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 
 import flax.serialization
@@ -458,22 +459,123 @@ def test_damaged_orbax(orbax_folder, tmp_path):
             read(folder)
 
 
-def test_zarr_that_claims_too_much(tmp_path):
-    folder = tmp_path / "c" / "a"
+def write_zarr(folder, shape, chunks, compressor=None):
     folder.mkdir(parents=True)
     header = {
         "zarr_format": 2,
-        "shape": [10**15],
-        "chunks": [10**15],
+        "shape": shape,
+        "chunks": chunks,
         "dtype": "<f4",
-        "compressor": None,
+        "compressor": compressor,
         "fill_value": 0,
         "order": "C",
         "filters": None,
     }
     (folder / ".zarray").write_text(json.dumps(header))
-    with pytest.raises(UserError, match="would inflate"):
-        read(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "problem"),
+    [
+        ([10**15], [10**15], "would inflate"),
+        ([64, 32], [64, 15_625_000], "chunks of 1,000,000,000 numbers are larger"),
+        ([2], [10**15], "chunks of 1,000,000,000,000,000 numbers are larger"),
+        ([400, 400], [1, 1], "more than 100,000 chunks"),
+    ],
+)
+def test_zarr_that_claims_too_much(tmp_path, shape, chunks, problem):
+    write_zarr(tmp_path / "c" / "a", shape, chunks)
+    try:
+        found = read(tmp_path / "c")
+    except UserError as error:
+        assert problem in str(error)
+    else:
+        assert not found.tensors and problem in found.skipped[0][1]
+
+
+def test_zarr_that_inflates_before_its_size_is_compared(tmp_path):
+    write_zarr(tmp_path / "c" / "a", [64, 32], [64, 32], {"id": "blosc", "cname": "zstd",
+        "clevel": 5, "shuffle": 1, "blocksize": 0})  # fmt: skip
+    assert "blosc" in read(tmp_path / "c").skipped[0][1]
+
+
+BOMBS = """
+import resource, sys
+from initjax.support.errors import UserError
+from initjax.weights import read
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+read(sys.argv[1])  # what is imported late
+before = peak()
+for folder in sys.argv[1:]:
+    try:
+        read(folder).tensors[0].load()
+    except UserError as error:
+        print("End of data expected" in str(error), peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_chunks_of_128_mebibytes_in_an_array_of_8_kibibytes(tmp_path):
+    """Measured: 5 MiB for a chunk of 512 MiB by zstd in 16 KiB, 6 by bz2 in 402 bytes."""
+    import tensorstore
+
+    folders = [tmp_path / kind for kind in ("zstd", "zlib", "bz2")]
+    for folder in folders:
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": f"{folder}/"},
+            "metadata": {
+                **dict(shape=[1 << 25], chunks=[1 << 25], dtype="<f4", fill_value=1.0),
+                "compressor": {"id": folder.name, "level": 1},
+            },
+        }
+        tensorstore.open(spec, create=True).result().write(np.zeros(1 << 25, np.float32)).result()
+        write_zarr(folder / "a", [2048], [2048], {"id": folder.name, "level": 1})
+        (folder / "0").rename(folder / "a" / "0")
+        (folder / ".zarray").unlink()
+    command = [sys.executable, "-c", BOMBS, *folders]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = lines.split()
+    assert words[::2] == ["True"] * 3
+    assert all(int(mebibytes) < 32 for mebibytes in words[1::2])
+
+
+def test_folders_without_an_end(tmp_path):
+    """Links in circles are 2^40 folders, pipes never begin, and 1,900 folders are deep."""
+    write_zarr(tmp_path / "links" / "a", [2], [2])
+    for name in "xy":
+        (tmp_path / "links" / name).symlink_to("..")
+    write_zarr(tmp_path / "pipe" / "a", [2], [2])
+    os.mkfifo(tmp_path / "pipe" / "a" / "0")
+    write_zarr(tmp_path / "deep" / "a", [2], [2])
+    descriptor = os.open(tmp_path / "deep" / "a", os.O_RDONLY)
+    for _ in range(1900):
+        os.mkdir("1", dir_fd=descriptor)
+        inner = os.open("1", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    start = time.perf_counter()
+    for name, problem in [
+        ("links", "no regular file"), ("pipe", "holds 0, which is no regular file"),
+        ("deep", "too deep"), ("deep/a", "holds no weights"),
+    ]:  # fmt: skip
+        with watch(megabytes=4), pytest.raises(UserError, match=problem):
+            read(tmp_path / name)
+    assert time.perf_counter() - start < 2
+    subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)  # too deep for Python 3.11
+
+
+def test_pipes_under_names_of_weights(tmp_path):
+    for name in (".zarray", "_METADATA", "manifest.ocdbt", "w.safetensors", "checkpoint_3"):
+        folder = tmp_path / f"of{name}"
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(UserError):
+            read(folder)
 
 
 def test_workdir(tmp_path):
@@ -533,6 +635,58 @@ def test_damaged_shards(tmp_path):
     np.savez(tmp_path / "c.npz", a=draw(3))
     with pytest.raises(UserError, match="several formats"):
         read(tmp_path)
+
+
+def test_an_index_given_directly(tmp_path):
+    arrays = write_shards(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    assert_holds(read(index), arrays, "torch")
+    weight_map = json.loads(index.read_text())["weight_map"] | {"lost.weight": "0.safetensors"}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert read(index).skipped == (("lost.weight", "its shard does not hold it"),)
+    other = index.rename(tmp_path / "config.json")
+    other.write_text('{"hidden_size": 8}')
+    with pytest.raises(UserError, match=r"config\.json is json, but no index of shards"):
+        read(other)
+
+
+def test_one_shard_of_two(tmp_path):
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for i, name in enumerate(names):
+        safetensors.numpy.save_file({f"{i}.weight": draw(3)}, tmp_path / name)
+    assert len(read(tmp_path).tensors) == 2
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(UserError, match=f"1 shards of a checkpoint, and {names[0]} is missing"):
+        read(tmp_path)
+    alone = read(tmp_path / names[1])
+    assert [tensor.path for tensor in alone.tensors] == ["1.weight"]
+    assert alone.skipped == ((names[0], "it is another shard, not read"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00ff\nsize 438899134\n",
+            "pointer to a file of 438,899,134 bytes",
+        ),
+        (b"<!DOCTYPE html>\n<html><head>", "web page"),
+        (b"\xef\xbb\xbf\n <HTML>", "web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "answer of a server"),
+        (b'{"error": "Repository not found"}', "is json, but no index"),
+        (b"GGUF\x03\x00\x00\x00" + bytes(100), "a GGUF file"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(100), "an ONNX file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+        (b"\x1f\x8b\x08\x00" + bytes(100), "compressed by gzip"),
+    ],
+)
+def test_what_is_taken_for_weights_is_named(tmp_path, content, problem):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    for source in (path, tmp_path):
+        with pytest.raises(UserError, match=problem) as error:
+            read(source)
+        assert str(error.value).count("\n") <= 1
 
 
 def test_steps_of_flax(tmp_path):
