@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import numbers
+import os
 
 import jax
 import numpy as np
@@ -9,6 +11,8 @@ import numpy as np
 from initjax.support.errors import UserError
 
 CHUNK_IMAGES = 1024
+# A slip such as a date for a label would fill the memory with names and with the last layer.
+MAX_CLASSES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +46,36 @@ class Dataset:
     def std(self) -> np.ndarray:
         """Standard deviation of every channel, likewise, float32 [C]."""
         return self._channel_statistics[1]
+
+    def checked(self) -> "Dataset":
+        """Itself, if it can be trained on.
+
+        Raises:
+          UserError: what is wrong, with the split and the index of the first wrong label.
+        """
+        check_num_classes(self.name, self.num_classes)
+        for split in ("train", "test"):
+            images, what = getattr(self, f"{split}_images"), f"{self.name}: {split}_images"
+            if images.ndim != 4:
+                raise UserError(f"{what} have the shape {images.shape}; [N, H, W, C] is needed.")
+            if 0 in images.shape:
+                raise UserError(f"{what} hold no images: their shape is {images.shape}.")
+            labels, what = getattr(self, f"{split}_labels"), f"{self.name}: {split}_labels"
+            check_labels(what, labels, len(images), self.num_classes)
+        train, test = (
+            f"{x.dtype} {'x'.join(map(str, x.shape[1:]))}"
+            for x in (self.train_images, self.test_images)
+        )
+        if train != test:
+            raise UserError(
+                f"{self.name}: training images are {train}, but test images are {test}."
+            )
+        if len(self.label_names) != self.num_classes:
+            raise UserError(
+                f"{self.name} has {len(self.label_names)} names of labels for {self.num_classes}"
+                " classes."
+            )
+        return self
 
     def validation_split(self) -> "Dataset":
         """What choices are made on: `test` is held out of the training images, and no test image.
@@ -84,6 +118,49 @@ class Dataset:
         mean = frequencies @ values
         variance = (frequencies * (values - mean[:, None]) ** 2).sum(axis=1)
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+
+def check_num_classes(name: str, num_classes: int) -> None:
+    """Refuses what is no number of classes, before a name a class takes the memory."""
+    if not isinstance(num_classes, numbers.Integral) or not 1 <= num_classes <= MAX_CLASSES:
+        raise UserError(f"{name}: num_classes={num_classes!r} is not a number, 1 to {MAX_CLASSES}.")
+
+
+def check_labels(what: str, labels: np.ndarray, number: int, num_classes: int | None) -> None:
+    """Checks that `labels` are `number` integers in [0, num_classes); None takes any classes.
+
+    Raises:
+      UserError: about `what`, with the index of the first label that is wrong.
+    """
+    if labels.shape != (number,):
+        raise UserError(f"{what} have the shape {labels.shape}; they must have ({number},).")
+    if labels.dtype.kind not in "ui":
+        raise UserError(
+            f"{what} are of dtype {labels.dtype}; integers are needed, not one-hot rows."
+        )
+    last = (MAX_CLASSES if num_classes is None else num_classes) - 1
+    wrong = np.flatnonzero((labels < 0) | (labels > last))
+    if len(wrong):
+        first, low, high = wrong[0], labels.min(), labels.max()
+        known = "0 or more" if num_classes is None and high <= last else f"0 to {last}"
+        raise UserError(
+            f"{what} reach from {low} to {high}; the classes are {known}, but label {first} is"
+            f" {labels[first]}."
+        )
+
+
+def check_memory(name: str, num_bytes: int) -> None:
+    """Refuses images of `num_bytes` in all where this machine has less memory.
+
+    Raises:
+      UserError: with both figures.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if num_bytes > memory:
+        raise UserError(
+            f"The images of {name} take {num_bytes / 1e9:,.0f} GB, but this machine has"
+            f" {memory / 1e9:,.0f} GB of memory.\nChoose a smaller --image_size."
+        )
 
 
 def evaluation_indices(num_examples: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import PIL.Image
 
+from initjax.data.features import check_descriptions
 from initjax.support.errors import UserError
 from initjax.support.fetch import NetworkError, fetch
+from initjax.support.text import first_line
 
 # What a split yields: (key, record of TFDS features).
 Examples = Iterator[tuple[int, dict]]
@@ -35,7 +37,7 @@ def find_builder(name: str, data_dir: str | os.PathLike | None):
       data_dir: directory of prepared sets; None is TFDS's own default.
 
     Raises:
-      UserError: there is no such set.
+      UserError: there is no such set, or its files are not those of one.
     """
     # Imported here because it takes a second, and the default dataset never needs it.
     import tensorflow_datasets as tfds
@@ -44,11 +46,12 @@ def find_builder(name: str, data_dir: str | os.PathLike | None):
         raise UserError(
             f"dataset={name!r} is not of the form NAME, NAME/CONFIG or NAME:VERSION, nor a folder."
         )
+    base_name = re.split("[/:]", name)[0]
+    check_descriptions(base_name, data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        base_name = re.split("[/:]", name)[0]
         if base_name in known:
             # TFDS reads such a version or configuration, but only where someone prepared it.
             place = data_dir or tfds.core.constants.DATA_DIR
@@ -62,13 +65,14 @@ def find_builder(name: str, data_dir: str | os.PathLike | None):
         raise UserError(f"{name} is not a dataset of tensorflow-datasets.\n{hint}") from None
     except ImportError as error:
         raise UserError(f"{name} needs a package to be installed: {_reason(error)}.") from None
-    except (AssertionError, ValueError) as error:  # no such version, no such configuration
+    except Exception as error:  # no such version; or files that are not as TFDS writes them
         raise UserError(f"dataset={name!r}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
     """What TFDS says in one line, without the call it quotes before or the list after."""
-    return str(error).rpartition('}": ')[2].splitlines()[0].split(" Here are ")[0]
+    said = str(error).rpartition('}": ')[2]
+    return first_line(said or error).split(" Here are ")[0]
 
 
 def _is_prepared(builder) -> bool:

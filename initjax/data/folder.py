@@ -11,8 +11,8 @@ import pathlib
 import numpy as np
 import PIL.Image
 
-from initjax.data.dataset import Dataset
-from initjax.data.images import decode_image
+from initjax.data.dataset import Dataset, check_memory
+from initjax.data.images import FORMATS, decode_image
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
 
@@ -49,9 +49,12 @@ def load_folder(name: str, image_size: int | None = None) -> Dataset:
             f"The images of {root} differ in size.\n"
             "Choose one with --image_size=64 (or another number of pixels)."
         )
-    channels = 1 if all(mode in ("1", "L", "LA") for _, mode in heads) else 3
+    channels = 1 if all(mode in ("1", "L", "LA") or mode[0] == "I" for _, mode in heads) else 3
+    width, height = heads[0][0] if image_size is None else (image_size, image_size)
+    check_memory(name, len(heads) * width * height * channels)
     train, test = (_decode(files, channels, image_size) for files in splits)
-    return Dataset(name, *train, *test, num_classes=len(classes), label_names=tuple(classes))
+    dataset = Dataset(name, *train, *test, num_classes=len(classes), label_names=tuple(classes))
+    return dataset.checked()
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
@@ -62,18 +65,16 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The images of a class; a class without a folder has none."""
     if not folder.is_dir():
         return []
-    files = (x for x in folder.iterdir() if x.suffix.lower() in _ENDINGS)
+    files = (x for x in folder.iterdir() if x.suffix.lower() in _ENDINGS and x.is_file())
     return sorted(x for x in files if not x.name.startswith("."))
 
 
 def _head(file: pathlib.Path) -> tuple[tuple[int, int], str]:
     """(size, mode), without decoding the image."""
     try:
-        with PIL.Image.open(file) as image:
-            if image.mode[0] in "IF":
-                raise ValueError(f"its pixels are {image.mode}, not bytes")
+        with PIL.Image.open(file, formats=FORMATS) as image:
             return image.size, image.mode
-    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises any of a dozen for a damaged file.
         raise UserError(f"{file} cannot be read: {error}") from None
 
 
@@ -83,7 +84,7 @@ def _decode(files, channels, image_size) -> tuple[np.ndarray, np.ndarray]:
     for file in (file for found in files for file in found):
         try:
             images.append(decode_image(file.read_bytes(), channels, image_size))
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read: {error}") from None
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(found) for found in files])
     return np.stack(images), labels

@@ -7,10 +7,12 @@ The function returns (train_images, train_labels, test_images, test_labels), as 
 them, or a `Dataset`.
 """
 
+import dataclasses
+
 import numpy as np
 import PIL.Image
 
-from initjax.data.dataset import Dataset
+from initjax.data.dataset import Dataset, check_labels, check_num_classes
 from initjax.data.images import PIL_MODES, resize
 from initjax.support.errors import UserError
 from initjax.support.naming import Registry, import_own, parse
@@ -73,16 +75,15 @@ def from_arrays(
         _images(f"{name}: {split}_images", values, image_size)
         for split, values in (("train", train_images), ("test", test_images))
     ]
-    if images[0].shape[1:] != images[1].shape[1:] or images[0].dtype != images[1].dtype:
-        train, test = (f"{x.dtype} {'x'.join(map(str, x.shape[1:]))}" for x in images)
-        raise UserError(f"{name}: training images are {train}, but test images are {test}.")
-    labels = []
-    for split, values in (("train", train_labels), ("test", test_labels)):
-        number = len(images[len(labels)])
-        labels.append(_labels(f"{name}: {split}_labels", values, number, num_classes))
-        if num_classes is None:
-            num_classes = int(labels[0].max()) + 1
-    return Dataset(
+    labels = [
+        _array(f"{name}: {split}_labels", values)
+        for split, values in (("train", train_labels), ("test", test_labels))
+    ]
+    if num_classes is None:
+        check_labels(f"{name}: train_labels", labels[0], len(images[0]), None)
+        num_classes = int(labels[0].max()) + 1
+    check_num_classes(name, num_classes)
+    dataset = Dataset(
         name=name,
         train_images=images[0],
         train_labels=labels[0],
@@ -90,11 +91,25 @@ def from_arrays(
         test_labels=labels[1],
         num_classes=num_classes,
         label_names=tuple(label_names or map(str, range(num_classes))),
-    )
+    ).checked()
+    train, test = (x.astype(np.int32) for x in labels)
+    return dataclasses.replace(dataset, train_labels=train, test_labels=test)
+
+
+def _array(what, values) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of unequal length
+        raise UserError(f"{what} are no array: {error}") from None
+
+
+def _first(wrong) -> int:
+    """The first image with a pixel that is `wrong`, bool [N, H, W, C]."""
+    return int(np.argmax(wrong.any(axis=(1, 2, 3))))
 
 
 def _images(what, values, image_size) -> np.ndarray:
-    images = np.asarray(values)
+    images = _array(what, values)
     if images.dtype.kind not in "uif" and images.dtype.name != "bfloat16":
         raise UserError(f"{what} are of dtype {images.dtype}; bytes or floats are needed.")
     if images.ndim == 3:
@@ -106,12 +121,20 @@ def _images(what, values, image_size) -> np.ndarray:
     if images.dtype.kind in "ui":
         low, high = images.min(), images.max()
         if low < 0 or high > 255:
-            raise UserError(f"{what} reach from {low} to {high}; integers must be 0 to 255.")
+            first = _first((images < 0) | (images > 255))
+            raise UserError(
+                f"{what} reach from {low} to {high}; integers must be 0 to 255, but not all of"
+                f" image {first} are."
+            )
         images = images.astype(np.uint8, copy=False)
     else:
         images = images.astype(np.float32, copy=False)
-        if not np.isfinite(images).all():
-            raise UserError(f"{what} hold values that are not finite in float32.")
+        finite = np.isfinite(images)
+        if not finite.all():
+            raise UserError(
+                f"{what} hold values that are not finite in float32, the first in image"
+                f" {_first(~finite)}."
+            )
     if image_size is None or images.shape[1:3] == (image_size, image_size):
         return images
     if images.dtype != np.uint8 or images.shape[-1] not in PIL_MODES:
@@ -123,18 +146,3 @@ def _images(what, values, image_size) -> np.ndarray:
     pictures = (PIL.Image.fromarray(x[..., 0] if squeeze else x) for x in images)
     small = np.stack([np.asarray(resize(picture, image_size)) for picture in pictures])
     return small.reshape(len(images), image_size, image_size, images.shape[-1])
-
-
-def _labels(what, values, number, num_classes) -> np.ndarray:
-    labels = np.asarray(values)
-    if labels.shape != (number,):
-        raise UserError(f"{what} have the shape {labels.shape}; they must have ({number},).")
-    if labels.dtype.kind not in "ui":
-        raise UserError(
-            f"{what} are of dtype {labels.dtype}; integers are needed, not one-hot rows."
-        )
-    low, high = labels.min(), labels.max()
-    if low < 0 or (num_classes is not None and high >= num_classes):
-        known = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
-        raise UserError(f"{what} reach from {low} to {high}; the classes are {known}.")
-    return labels.astype(np.int32)

@@ -14,3 +14,8 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def first_line(error: BaseException | str) -> str:
+    """What an exception of another library says, in one line of no more than 300 characters."""
+    return (str(error).strip() or repr(error)).splitlines()[0][:300]

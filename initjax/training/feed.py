@@ -29,6 +29,8 @@ class Feed:
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, augmentation: str, devices: Devices):
+        # Whoever made it: a label beyond the classes has a one-hot of 0, and trains in silence.
+        dataset = dataset.checked()
         self.num_train = len(dataset.train_labels)
         if batch_size % devices.number:
             raise UserError(

@@ -1,6 +1,7 @@
 """Data of the user's own: arrays, functions by name, folders of images."""
 
 import dataclasses
+import os
 
 import numpy as np
 import PIL.Image
@@ -180,8 +181,10 @@ def damaged(root, what):
         first.write_bytes(first.read_bytes()[:60])
     elif what == "text":
         first.write_text("not an image")
-    elif what == "deep":
-        write(root, "train/daisy/0.png", np.zeros((6, 5), np.uint16))
+    elif what == "pipe":
+        first.unlink()
+        os.mkfifo(first)
+        (root / "train" / "daisy" / "1.png").unlink()
     elif what == "class":
         write(root, "val/tulip/0.png", np.zeros((6, 5, 3), np.uint8))
     elif what == "empty":
@@ -200,7 +203,7 @@ def damaged(root, what):
         ("size", "differ in size.\nChoose one with --image_size=64"),
         ("cut", "0.png cannot be read"),
         ("text", "0.png cannot be read"),
-        ("deep", "0.png cannot be read: its pixels are I;16, not bytes"),
+        ("pipe", "train/daisy holds no images"),
         ("class", "val has the class 'tulip', which train has not"),
         ("empty", "train/daisy holds no images"),
         ("untested", "needs a folder train, and one of test, val, validation"),
