@@ -21,15 +21,16 @@ def _mix(probability, x, ratio, weight):
 
 
 def _start(sample):
-    """Components at two quantiles each, and at quantiles and the root mean square."""
+    """Components at quantiles of the weights that would be theirs, were the two far apart."""
     rms = math.sqrt(sample.mean(np.square))
     rows = [(0.8, 1.8, 0.3), (0.7, 3.0, 0.1), (0.3, 5.0, 0.1), (0.05, 30.0, 0.1)]
-    for weight in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95):
-        # Medians of the two, were they far apart.
-        narrow = sample.quantile(0.5 * (1 - weight)) / 0.6745
+    for weight in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.9, 0.97):
         wide = sample.quantile(1 - 0.5 * weight) / 0.6745
-        tail = math.sqrt(max((rms**2 - (1 - weight) * narrow**2) / weight, 1e-300))
-        rows += [(narrow, max(size / narrow, 1.05), weight) for size in (wide, tail)]
+        # Several scales of the narrow one: dead filters' weights range over many decades.
+        for share in (0.2, 0.5, 0.8) if weight >= 0.5 else (0.5,):
+            narrow = sample.quantile(share * (1 - weight)) / 0.6745
+            tail = math.sqrt(max((rms**2 - (1 - weight) * narrow**2) / weight, 1e-300))
+            rows += [(narrow, max(size / narrow, 1.05), weight) for size in (wide, tail)]
     return rows
 
 

@@ -29,7 +29,7 @@ MIN_SIZE = 20  # fewer weights than these tell no law from another
 _STEP = 3e-4  # of the difference quotients, in the free parameters
 _MAX_ITERATIONS = 60
 _LONGEST = 100.0  # of the axes of the difference quotients: steps of 3 % in a logarithm
-_SEARCHES = {2: 2, 3: 6}  # maxima that are looked for, by the number of parameters
+_SEARCHES = {2: 2, 3: 8}  # maxima that are looked for, by the number of parameters
 _CLOSE = 0.02  # nats to gain at most, twice over, where a search has converged
 _EDGE = 0.01  # nats: what gains less on a limit of its family is at that limit
 _SHARP = 8  # of the largest bins are integrated by differences of the distribution function
@@ -260,7 +260,11 @@ def _fit(sample: Sample, name: str) -> Fit:
         # What does not gain on a limit of its family, or runs towards it without end, is there.
         other = _search(sample, at_edge)
         if other.total > found.total - (_EDGE if found.converged else 1.0):
-            found, limit = other, edge
+            # Far behind its own limit a search was lost: no estimate, and no interval.
+            lost = not found.converged and other.total > found.total + 1.0
+            covariance = np.full_like(other.covariance, np.nan) if lost else other.covariance
+            found = other._replace(covariance=covariance, converged=not lost)
+            limit = edge
     if not math.isfinite(found.total):
         raise UserError("no parameters were found that give these weights a likelihood.")
     estimates = found.law.report(found.free, found.covariance, sample.unit)

@@ -143,7 +143,7 @@ VALUES = [
 ]  # fmt: skip
 FITS = [
     {"layer": "conv"}, {"layer": "dense", "law": "nspl", "scale": "fitted"},
-    {"layer": "dense", "law": "empirical", "scale": "fitted"}, {"layer": "pool"},
+    {"layer": "dense", "law": "empirical", "scale": "fitted"}, {"layer": "pool", "zeros": True},
 ]  # fmt: skip
 
 

@@ -367,3 +367,21 @@ def test_unknown_law():
         likelihood.fit(np.ones(100), "cauchy")
     with pytest.raises(UserError, match="Unknown law"):
         likelihood.compare(np.ones(100), ["cauchy"])
+
+
+def test_what_no_parameter_can_hold_has_not_converged():
+    """A scale of e^-3400 is none: no interval, rather than that of a bound."""
+    sample = np.exp(RNG(33).normal(0, 22, 5_000))
+    sample = sample[(sample > 1e-37) & (sample < 1e37)]
+    found = likelihood.fit(sample, "generalized_normal")
+    assert not found.converged
+    assert all(math.isnan(end) for ends in found.intervals.values() for end in ends)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dead_filters_are_a_component(seed):
+    """One weight of eight within many decades below the others, as in a folded ResNet-18."""
+    rng = RNG(seed)
+    dead = rng.normal(size=400) * 10.0 ** rng.uniform(-16, -10, 400)
+    found = likelihood.fit(np.append(rng.normal(0, 0.02, 2_600), dead), "normal_mixture")
+    assert found.converged and found.parameters["weight"] == pytest.approx(2600 / 3000, abs=0.03)
