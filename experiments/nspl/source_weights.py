@@ -10,7 +10,7 @@ flatter at a kernel's centre.
     python experiments/nspl/source_weights.py --weights=alexnet --weights=resnet18     downloaded
     python experiments/nspl/source_weights_report.py            tables and pictures of the results
 
-Kernels are read as Caffe and PyTorch hold them, (out, in, height, width). Left out, and counted:
+Layouts are found from names and shapes. Left out, and counted:
 filters and inputs whose root mean square is below 1 % of the layer's median, which training has
 switched off. Every layer is asked, at each side of 0: which of eleven laws (AIC), how far from the
 weights it is (the distance of Kolmogorov and Smirnov, KS), alpha of the power laws, the line in a
@@ -89,10 +89,16 @@ def kernels(source: str) -> Iterator[Kernel]:
     An .npz is in the order of its names, where a network's `fc` stands before its `layer1`.
     """
     name = pathlib.Path(source).stem
-    for tensor in sorted(weights.read(source).tensors, key=lambda tensor: len(tensor.shape) == 2):
+    checkpoint = weights.read(source)
+    shapes = {tensor.path: tensor.shape for tensor in checkpoint.tensors}
+    for tensor in sorted(checkpoint.tensors, key=lambda tensor: len(tensor.shape) == 2):
         if len(tensor.shape) < 2 or not jnp.issubdtype(jnp.dtype(tensor.dtype), jnp.floating):
             continue
-        w = tensor.load().astype(np.float32).reshape(*tensor.shape[:2], -1)
+        axes = weights.find_axes(tensor, shapes)
+        if axes is None:
+            raise UserError(f"{tensor.path} {list(tensor.shape)}: which axes are inputs?")
+        w = weights.as_kernel(tensor.load().astype(np.float32), axes)
+        w = np.ascontiguousarray(w.reshape(-1, *w.shape[-2:]).T)
         w, dead_outputs, dead_inputs = live(w)
         standardized = name in FOLDED and len(tensor.shape) > 2
         if standardized:

@@ -2,8 +2,9 @@
 
 Reads a checkpoint (safetensors, npz, Flax msgpack, Orbax, PyTorch, a directory of shards, a workdir
 of launch.py, or the name of a model), fits every layer, every kernel position and all layers
-together, and prints a table. --out=DIR also writes fit.json, from which `initjax.from_fit` draws
-new weights, and report.html.
+together, and prints a table, with what was left out and why. Which axes are inputs is found from
+names and shapes; where they leave it open, the table asks for --layout. --out=DIR also writes
+fit.json, from which `initjax.from_fit` draws new weights, and report.html.
 """
 
 import sys

@@ -141,8 +141,9 @@ def analyzed(arrays, **arguments):
 
 
 @pytest.mark.slow
-def test_every_cell_of_the_page_is_escaped():
+def test_every_cell_of_the_page_is_escaped(monkeypatch):
     """Names of layers, reasons, laws' parameters, the source and the environment."""
+    monkeypatch.setattr(report, "_PICTURES", ())
     values = np.random.default_rng(0).normal(size=(4, 30, 30))
     found = analyzed({"<b>&a</b>\x1b[2J/kernel": values})
     hostile = dataclasses.replace(
@@ -180,8 +181,9 @@ def test_no_name_commands_the_terminal(tmp_path, capsys, kind):
 
 
 @pytest.mark.slow
-def test_rows_of_the_table():
+def test_rows_of_the_table(monkeypatch):
     """Whole names that stay different, axes, zeros, sides and KS in each."""
+    monkeypatch.setattr(report, "_PICTURES", ())
     rng = np.random.default_rng(0)
     pruned = rng.normal(size=(60, 60)) * (rng.random((60, 60)) < 0.1)
     deep = "/".join(["block"] * 15)
