@@ -12,9 +12,10 @@ import numpy as np
 import tqdm
 from absl import logging
 
-from initjax.data.dataset import CHUNK_IMAGES, Dataset, check_memory, check_num_classes
+from initjax.data.dataset import Dataset, check_memory, check_num_classes
 from initjax.data.downloads import ensure_prepared, find_builder
-from initjax.data.images import PIL_MODES, decode_image
+from initjax.data.images import PIL_MODES
+from initjax.data.records import Records, open_split
 from initjax.support.errors import UserError
 from initjax.support.fetch import cache_folder
 from initjax.support.files import user_path, whole_file
@@ -90,7 +91,10 @@ def _load(builder, name, image_size, download) -> Dataset:
             return dataset(_of_shapes(arrays, shape, tuple(sizes.values())))
         except UserError as error:
             logging.warning("%s is made anew: %s", cache_file, error)
-    arrays = _decode(builder, sizes, (image_key, label_key), shape, image_size)
+    opened = (
+        open_split(builder, split, (image_key, label_key), shape, image_size) for split in sizes
+    )
+    arrays = _decode(dict(zip(("train", "test"), opened, strict=True)))
     made = dataset(arrays)
     _write_cache(cache_file, arrays)
     return made
@@ -140,88 +144,24 @@ def _find_image_and_label(builder) -> tuple[str, str]:
     return tuple(keys)
 
 
-def _decode(builder, sizes, keys, shape, image_size) -> dict[str, np.ndarray]:
-    """Decodes the train and test splits of `builder` into the arrays of a Dataset."""
-    import tensorflow_datasets as tfds
-
-    image_key, label_key = keys
-    num_classes = builder.info.features[label_key].num_classes
-    # Images stay encoded: TFDS would decode them without converting grayscale, palette or CMYK
-    # files to the number of channels that the set declares.
-    decoders = {
-        key: tfds.decode.SkipDecoding()
-        for key, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image)
-    }
+def _decode(splits: dict[str, Records]) -> dict[str, np.ndarray]:
+    """The arrays of a Dataset, by "train" and "test"."""
     bar = tqdm.tqdm(
-        total=sum(sizes.values()),
-        desc=f"Decoding {builder.name}",
+        total=sum(map(len, splits.values())),
+        desc="Decoding",
         unit="image",
         disable=not sys.stderr.isatty(),
     )
     arrays = {}
     with bar:
-        for prefix, (split, size) in zip(("train", "test"), sizes.items(), strict=True):
-            _check_shards(builder.info.splits[split])
-            source = builder.as_data_source(split, decoders=decoders, file_format="array_record")
-            images = np.empty((size, *shape), np.uint8)
-            labels = np.empty(size, np.int32)
-            for i, record in enumerate(_records(builder, source, split)):
-                try:
-                    if not record[image_key]:
-                        raise ValueError("it has no image")
-                    pixels = decode_image(record[image_key], shape[-1], image_size)
-                    # Assigned, an image of one pixel would fill all of them.
-                    if pixels.shape != shape:
-                        counts = ("x".join(map(str, x[:2])) for x in (pixels.shape, shape))
-                        raise ValueError("its image has {} pixels, not {}".format(*counts))
-                    images[i], labels[i] = pixels, _label(record[label_key], num_classes)
-                except Exception as error:
-                    raise _bad_record(builder, split, i, error) from error
+        for prefix, records in splits.items():
+            images = np.empty((len(records), *records.shape), np.uint8)
+            labels = np.empty(len(records), np.int32)
+            for i, example in enumerate(records):
+                images[i], labels[i] = example
                 bar.update()
             arrays |= {f"{prefix}_images": images, f"{prefix}_labels": labels}
     return arrays
-
-
-def _check_shards(split) -> None:
-    """TFDS reads as many records of a file as dataset_info.json says, and leaves the others."""
-    from array_record.python.array_record_module import ArrayRecordReader
-
-    for file, declared in zip(split.filepaths, split.shard_lengths, strict=True):
-        reader = ArrayRecordReader(os.fspath(file))
-        found = reader.num_records()
-        reader.close()
-        if found != declared:
-            raise ValueError(f"{file.name} has {found} records, for dataset_info.json {declared}")
-
-
-def _records(builder, source, split) -> Iterator[dict]:
-    """The records of a split in order; many at a time, which is twice as fast as one by one."""
-    for start in range(0, len(source), CHUNK_IMAGES):
-        chunk = list(range(start, min(start + CHUNK_IMAGES, len(source))))
-        try:
-            records = source.__getitems__(chunk)
-        except Exception:  # TFDS does not say for which of them.
-            records = None
-        for i in chunk:
-            try:
-                yield source[i] if records is None else records[i - start]
-            except Exception as error:
-                raise _bad_record(builder, split, i, error) from error
-
-
-def _label(label, num_classes: int) -> int:
-    if label is None:
-        raise ValueError("it has no label")
-    if not 0 <= label < num_classes:
-        why = ", as in a split without labels" if label == -1 else ""
-        raise ValueError(f"its label is {label}{why}; the classes are 0 to {num_classes - 1}")
-    return int(label)
-
-
-def _bad_record(builder, split, index, error) -> UserError:
-    what = f"{builder.data_dir}: record {index} of its split {split}"
-    return UserError(f"{what} cannot be read: {first_line(error)}\nPrepare {builder.name} anew.")
 
 
 def _cache_file(builder, image_size: int | None) -> pathlib.Path:

@@ -40,10 +40,39 @@ def on_axis(model, axis_name: str | None):
 
 
 def drawn_by(model, image_shape, key):
-    """The compiled `model.init`, for keys such as `key`: key -> variables, whatever the seed."""
-    program = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
+    """The compiled `model.init`, for keys such as `key`: key -> variables, whatever the seed.
+
+    Raises:
+      UserError: the network shrinks these images to nothing; it would train on its last bias, or
+        on NaN.
+    """
+    program = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)))).trace(key)
+    if empty := _first_empty(program.jaxpr):
+        size = "x".join(map(str, image_shape))
+        raise UserError(
+            f"{type(model).__name__} shrinks images of {size} to nothing: {empty}.\n"
+            "Take larger ones (--image_size=32 resizes) or a network that pools less."
+        )
     options = OF_SAMPLERS if jax.default_backend() == "cpu" else {}
-    return compile_program(program.lower(key), options)
+    return compile_program(program.lower(), options)
+
+
+def _first_empty(jaxpr) -> str | None:
+    """Where a program first computes floats [B, ...] of size 0, in words; None if nowhere."""
+    for equation in jaxpr.eqns:
+        for out in equation.outvars:
+            shape = getattr(out.aval, "shape", ())
+            if len(shape) > 1 and 0 in shape and jnp.issubdtype(out.aval.dtype, jnp.floating):
+                return f"{equation.source_info.name_stack} computes an array of {shape}"
+        parts = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)
+        for part in filter(_is_program, parts):
+            if empty := _first_empty(part):
+                return empty
+    return None
+
+
+def _is_program(value) -> bool:
+    return hasattr(value, "eqns")
 
 
 def state_of(optimizer, variables) -> TrainState:

@@ -57,7 +57,7 @@ def no_decoding(monkeypatch):
     def fail(*args):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("initjax.data.tfds.decode_image", fail)
+    monkeypatch.setattr("initjax.data.records.decode_image", fail)
 
 
 @pytest.fixture

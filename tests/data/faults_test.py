@@ -262,7 +262,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage
 )
 def test_a_record_is_named_with_what_is_wrong(folder, change, message):
     change_record(folder, change)
-    refused(f"record 3 of its split train cannot be read: {message}", load, folder)
+    refused(f"record 3 of split train of .* cannot be read: {message}", load, folder)
     assert not list(folder.parents[2].glob("cache/*"))
 
 
@@ -271,7 +271,7 @@ def test_a_record_of_garbage_is_named(folder, monkeypatch):
         tf_example_pb2.Example, "SerializeToString", lambda self: b"garbage" * 9, raising=True
     )
     change_record(folder, lambda features: None, index=29)
-    refused("record 29 of its split train cannot be read", load, folder)
+    refused("record 29 of split train of .* cannot be read", load, folder)
 
 
 # Sixteen bits.

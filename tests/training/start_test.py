@@ -150,3 +150,26 @@ def test_launcher(tmp_path):
     run = launch("--refine=consistency(mode='x')", *flags[:-1], f"--workdir={tmp_path / 'other'}")
     assert run.returncode == 1 and run.stderr.startswith("error: --refine: mode='x' is not one of")
     assert run.stderr.count("\n") <= 2
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "where"),
+    [("convnet", 4, "ConvNet"), ("start_test_own:Halving", 2, "Halving")],
+)
+def test_a_network_that_shrinks_to_nothing_is_told_before_it_trains(own_module, model, size, where):
+    """Without parameters of size 0 too, where the mean over no pixels would be NaN."""
+    own_module(
+        "start_test_own",
+        "import flax.linen as nn\n"
+        "class Halving(nn.Module):\n"
+        "    num_classes: int\n"
+        "    kernel_init: object\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n"
+        "        x = nn.avg_pool(nn.Conv(3, (3, 3), padding='VALID')(x), (2, 2))\n"
+        "        return nn.Dense(self.num_classes, kernel_init=self.kernel_init)(x.mean((1, 2)))\n",
+    )
+    settings = {"batch_size": 16, "steps": 2, "warmup_steps": 0}
+    message = rf"images of {size}x{size}x1 to nothing: {where}.* computes an array of \(1, 0"
+    with pytest.raises(UserError, match=message):
+        training.train(model, draw_dataset(shape=(size, size, 1)), **settings)
