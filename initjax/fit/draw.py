@@ -196,6 +196,8 @@ def rules_from_fit(
 
 
 def _is_spatial(layer: Layer) -> bool:
+    if layer.axes:
+        return any(layer.axes.count(axis) for axis in "hwd")
     return math.prod(layer.shape[:-2] if layer.layout == "flax" else layer.shape[2:]) > 1
 
 

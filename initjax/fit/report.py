@@ -26,8 +26,6 @@ _MANY_ZEROS = 0.01
 _MAX_WIDTH = 60  # of a layer's name in the table
 _MAX_REASONS = 10  # for which tensors are left out, in a terminal
 _MAX_NAMES = 3  # of what is left out for one of them
-_LARGEST_KS = 0.03  # of a law that is announced
-_MIN_WEIGHTS = 1000  # that are not 0, of a layer that carries a headline
 _COMPATIBLE = 0.1  # a tail whose p is above this is compatible with a power law
 
 
@@ -53,11 +51,13 @@ def verdict(found: Findings) -> list[str]:
         + ", ".join(f"{law} ({times})" for law, times in wins.most_common(3))
         + "."
     ]
-    if len(best) > power:
+    if others := [layer for layer in best if not _is_power_law(layer)]:
+        examples = "; ".join(
+            f"{layer.path}, where {layer.claim.against[0]}" for layer in others[:3] if layer.claim
+        )
         sentences.append(
-            f"Not counted: {_count(len(best) - power, 'layer')} in which a power law is the best,"
-            f" but alpha is not above 0 with its interval, the distance from the weights (KS) is"
-            f" above {_LARGEST_KS}, or there are fewer than {_MIN_WEIGHTS:,} weights."
+            f"Not counted: {_count(len(others), 'layer')} in which a power law is the best law, but"
+            f" not a good one{f': {examples}' if examples else ''}."
         )
     if power:
         shown = ", ".join(f"{layer.path} ({_alpha(layer)})" for layer in where[:6])
@@ -75,9 +75,7 @@ def verdict(found: Findings) -> list[str]:
 
 def _is_power_law(layer) -> bool:
     """Whether the best law, a power law, is also a good one, of a size that can tell."""
-    best = layer.best_law
-    low = best.intervals["alpha"][0]
-    return low > 0 and best.ks <= _LARGEST_KS and layer.size - layer.zeros >= _MIN_WEIGHTS
+    return layer.claim is not None and layer.claim.holds
 
 
 def _count(number, noun):
