@@ -34,7 +34,7 @@ _CLOSE = 0.02  # nats to gain at most, twice over, where a search has converged
 _EDGE = 0.01  # nats: what gains less on a limit of its family is at that limit
 _SHARP = 8  # of the largest bins are integrated by differences of the distribution function
 _COARSE = 512  # bins: fewer may be wide, and are integrated by eight points
-_ROUGH = 256  # bins in which the maxima are looked for
+_ROUGH, _ROUGH_SIZE = 128, 10_000  # bins in which maxima are looked for, and how closely
 _GAUSS, _GAUSS_2 = (  # positions in [-1, 1], shares
     (points, weights / 2) for points, weights in map(np.polynomial.legendre.leggauss, (8, 2))
 )
@@ -260,8 +260,8 @@ def _fit(sample: Sample, name: str) -> Fit:
         # What does not gain on a limit of its family, or runs towards it without end, is there.
         other = _search(sample, at_edge)
         if other.total > found.total - (_EDGE if found.converged else 1.0):
-            # Far behind its own limit a search was lost: no estimate, and no interval.
-            lost = not found.converged and other.total > found.total + 1.0
+            # Far behind a limit of its own, on the way to it or not, a search was lost.
+            lost = not found.converged and other.total > found.total + 0.01 * sample.size
             covariance = np.full_like(other.covariance, np.nan) if lost else other.covariance
             found = other._replace(covariance=covariance, converged=not lost)
             limit = edge
@@ -301,14 +301,15 @@ def _search(sample: Sample, law: Law) -> _Found:
     low, high = sample.lower, sample.upper
     support = (sample.least or low[0], high[-1])
     ends = _ends(sample, law)
-    starts = law.starts(sample)
+    starts, axes, best = law.starts(sample), None, None
     if starts.shape[1] > 1:
         _, rough, _ = _objective(_merged(sample), law, support, ends, _GAUSS_2)
-        starts = _best_start(rough, starts, sample.size)
+        best, axes = _best_start(rough, starts, min(sample.size, _ROUGH_SIZE))
     nodes = _GAUSS if len(low) < _COARSE else _GAUSS_2
     log_masses, objective, size = _objective(sample, law, support, ends, nodes)
-    starts = starts[[int(np.argmax(objective(starts)))]] if len(starts) > 1 else starts
-    _, free, covariance, converged = _climb(objective, starts[0], size)
+    if best is None or not np.isfinite(objective(best[None])[0]):  # at the end of what floats hold
+        best, axes = starts[int(np.argmax(objective(starts)))], None
+    _, free, covariance, converged, _ = _climb(objective, best, size, axes)
     with np.errstate(all="ignore"):
         masses = log_masses(free[None])[0]
         total = float(sample.counts @ masses)
@@ -317,7 +318,7 @@ def _search(sample: Sample, law: Law) -> _Found:
 
 
 def _merged(sample: Sample) -> Sample:
-    """The sample in at most 256 bins, on which maxima are looked for."""
+    """The sample in at most 128 bins, on which maxima are looked for."""
     first = np.arange(0, len(sample.lower), -(-len(sample.lower) // _ROUGH))
     last = np.append(first[1:], len(sample.lower)) - 1
     counts = np.add.reduceat(sample.counts, first)
@@ -393,7 +394,7 @@ def _absolute_fit(sample, found, family):
 
 
 def _best_start(objective, starts, size):
-    """[1, p]: the highest of the maxima that are reached from the most likely starts."""
+    """(free, axes): the highest of the maxima that are reached from the most likely starts."""
     tried, found = [], []
     for i in np.argsort(-objective(starts)):
         if len(tried) == _SEARCHES[starts.shape[1]]:
@@ -401,12 +402,13 @@ def _best_start(objective, starts, size):
         # From starts next to one that was searched the same maximum is found.
         if all(np.abs(starts[i] - other).max() > 1 for other in tried):
             tried.append(starts[i])
-            found.append(_climb(objective, starts[i], size)[:2])
-    return max(found, key=lambda result: result[0])[1][None]
+            found.append(_climb(objective, starts[i], size))
+    _, free, _, _, axes = max(found, key=lambda result: result[0])
+    return free, axes
 
 
-def _climb(objective, free, size):
-    """(maximum, argmax, covariance, converged) of a mean log likelihood of `size` weights.
+def _climb(objective, free, size, axes=None):
+    """(maximum, argmax, covariance, converged, axes) of a mean log likelihood of `size` weights.
 
     By damped Newton steps from one start. Derivatives are central differences, all of a step
     evaluated in one call, along axes on which the likelihood bends by about 1: those of the step
@@ -414,8 +416,8 @@ def _climb(objective, free, size):
     """
     count = len(free)
     if not count:
-        return 0.0, free, np.empty((0, 0)), True
-    offsets, axes = _stencil(count), np.eye(count)
+        return 0.0, free, np.empty((0, 0)), True, None
+    offsets, axes = _stencil(count), np.eye(count) if axes is None else axes
     before, idle, gain, hessian = -math.inf, 0, math.inf, np.full((count, count), np.nan)
     for _ in range(_MAX_ITERATIONS):
         values = objective(free + _STEP * offsets @ axes.T)
@@ -433,7 +435,7 @@ def _climb(objective, free, size):
         curvatures = np.maximum(np.abs(bends), 1e-9)
         step = turns @ ((turns.T @ gradient) / curvatures)
         gain = gradient @ step * size
-        if idle == 2 or gain < 1e-8:  # 1e-4 standard errors from the maximum
+        if idle == 2 or gain < 1e-6:  # 1e-3 standard errors from the maximum
             break
         step = axes @ step
         step *= min(1.0, float((1.5 * np.maximum(1, np.abs(free)) / np.abs(step)).min()))
@@ -452,8 +454,8 @@ def _climb(objective, free, size):
         axes /= np.maximum(np.linalg.norm(axes, axis=0) / _LONGEST, 1)
     strict = np.isfinite(hessian).all() and np.linalg.eigvalsh(-hessian)[0] > 1e-7
     if not (strict and gain < _CLOSE):
-        return before, free, np.full((count, count), np.nan), False
-    return before, free, axes @ np.linalg.inv(-hessian) @ axes.T / size, True
+        return before, free, np.full((count, count), np.nan), False, axes
+    return before, free, axes @ np.linalg.inv(-hessian) @ axes.T / size, True, axes
 
 
 @functools.cache
