@@ -125,7 +125,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     save_data_facts(folder, dataset)
     with (
         alone_in(folder),
-        Checkpoints(folder / "checkpoints") as checkpoints,
+        Checkpoints(folder / "checkpoints", config.settings()) as checkpoints,
         Reporter(folder, trainer.total_steps, trainer.steps_per_epoch) as reporter,
     ):
         reporter.say(
