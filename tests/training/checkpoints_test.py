@@ -198,9 +198,7 @@ def test_digests_that_are_no_digests(folder):
     path = folder / "3" / "digests" / "metadata"
     for content in ("", "[]", "3", "[" * 10**5, json.dumps({"step": 3}), "\udcff"):
         path.write_text(content, errors="surrogateescape")
-        with pytest.warns(
-            UserWarning, match="step 2 is used: that of step 3 cannot be read: its digests"
-        ):
+        with pytest.warns(UserWarning, match="that of step 3 cannot be read: its digests"):
             assert read_latest(folder)["step"] == 2
 
 
