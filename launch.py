@@ -86,16 +86,10 @@ def config_from_flags() -> Config:
     return grid_from_flags()[0].cells[0].config
 
 
-def _is_for_the_user(record) -> bool:
-    """Not Orbax's advice to programmers, such as to save less often."""
-    return "orbax" not in record.pathname or record.levelno >= logging.converter.STANDARD_ERROR
-
-
 def main(argv) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}: flags are of the form --name=value.")
     logging.set_verbosity(logging.WARNING)  # libraries' notes; what the run says is printed
-    logging.get_absl_logger().addFilter(_is_for_the_user)
     runs, is_comparison = grid_from_flags()
     from initjax import training  # after the flags: a wrong one is told at once
     from initjax.training.start import model_of

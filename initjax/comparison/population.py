@@ -343,7 +343,7 @@ class _Population:
                 place = self._book.place_of(chunk)
                 place.mkdir(parents=True, exist_ok=True)
                 write_whole(place / "jobs.json", chunk.to_json() + "\n")
-                checkpoints = stack.enter_context(Checkpoints(place / "state"))
+                checkpoints = stack.enter_context(Checkpoints(place / "state", chunk.to_json()))
                 save = checkpoints.save
                 like = replicas.shapes(len(members)) | measured.arrays
                 tree = checkpoints.restore_latest(like, self._listener.say)

@@ -238,10 +238,14 @@ class Config:
         keys = [key for key in mine | saved if key not in _PLACES]
         return [key for key in keys if mine.get(key) != saved.get(key)]
 
+    def settings(self) -> str:
+        """What tells the run from others, as json: all but where it finds and leaves things."""
+        fields = {k: v for k, v in self._fields().items() if k not in _PLACES}
+        return json.dumps(fields, sort_keys=True)
+
     def run_name(self) -> str:
         """A folder's name that tells runs with different settings apart."""
-        fields = {k: v for k, v in self._fields().items() if k not in _PLACES}
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.settings().encode()).hexdigest()[:8]
         parts = (self.dataset, self.model, self.init)
         return "-".join(
             [*(re.sub(r"[^\w.]+", "_", part).strip("_")[:50] for part in parts), digest]

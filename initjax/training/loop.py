@@ -1,7 +1,6 @@
 """One run from its start to its last row: epochs of steps, evaluations, checkpoints."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from initjax.support.files import strict_json, write_whole
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import Config
 from initjax.training.devices import Devices
+from initjax.training.divergence import check_loss, check_state
 from initjax.training.objective import METRICS, means
 from initjax.training.progress import Listener, Quiet, Reporter, folder_contents
 from initjax.training.statistics import StatisticsLog
@@ -125,7 +125,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     save_data_facts(folder, dataset)
     with (
         alone_in(folder),
-        Checkpoints(folder / "checkpoints") as checkpoints,
+        Checkpoints(folder / "checkpoints", config.settings()) as checkpoints,
         Reporter(folder, trainer.total_steps, trainer.steps_per_epoch) as reporter,
     ):
         reporter.say(
@@ -233,6 +233,12 @@ def run_steps(
     training_seconds, images = 0.0, 0
     if step % per_epoch:
         shown = order_of(step // per_epoch)
+
+    def keep():
+        tree = jax.device_get({"state": state, "totals": totals})
+        check_state(tree["state"], trainer.config, step, last_step)
+        save(step, tree)
+
     # Where nothing can be saved, Ctrl-C is Python's own.
     signals = stop_signals(lambda: step > first_step) if save else nullcontext(lambda: None)
     with signals as stopped:
@@ -250,17 +256,18 @@ def run_steps(
             found = _named(means(jax.device_get(totals)))
             training_seconds += clock() - began - (trainer.compile_seconds - compiling)
             step += num_steps
+            taken = range(step - num_steps + 1, step + 1)
             images += num_steps * batch_size
             speed = images / training_seconds
             if stop_at_nan:
-                _check_loss("training", found["loss"], trainer, step)
+                check_loss("training", found["loss"], state, trainer.config, taken, last_step)
             listener.progress(step, found["loss"], found["accuracy"], speed)
             if step % eval_steps == 0 or step == last_step:
                 tested = {}
                 if evaluate or step == last_step:
                     tested = _named(trainer.evaluate(state))
                     if stop_at_nan:
-                        _check_loss("test", tested["loss"], trainer, step)
+                        check_loss("test", tested["loss"], state, trainer.config, taken, last_step)
                 row = _row(step, step / per_epoch, found, tested, speed, clock() - start)
                 row |= trainer.layer_statistics(state)
                 if record:
@@ -270,9 +277,9 @@ def run_steps(
                 totals = trainer.zero_metrics()
                 training_seconds, images = 0.0, 0
                 if save:
-                    save(step, {"state": state, "totals": totals})
+                    keep()
             if reason := stopped():
-                save(step, {"state": state, "totals": totals})
+                keep()
                 raise Interrupted(
                     f"{reason}: stopped at step {step} of {last_step}, which is saved."
                 )
@@ -299,13 +306,3 @@ def _row(step, epoch, trained, tested, images_per_second, seconds) -> dict[str, 
         "images_per_second": images_per_second,
         "seconds": seconds,
     }
-
-
-def _check_loss(split, loss, trainer, step):
-    """Raises a UserError for a loss that is no number, before anything of it is saved."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"The {split} loss is {loss} at step {step} of {trainer.total_steps}; what was saved"
-            f" before is kept.\nTry a lower --learning_rate than"
-            f" {trainer.config.learning_rate:g}, or more --warmup_steps."
-        )

@@ -212,9 +212,6 @@ def test_a_run_is_read_back(folder, tmp_path, old):
     np.testing.assert_array_equal(normalization.std, digits.std)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
-)
 def test_what_is_no_run_is_told(folder, tmp_path):
     with pytest.raises(UserError, match=r"is not the folder of a run: it has no config\.json"):
         initjax.load_run(tmp_path)

@@ -280,10 +280,29 @@ def test_a_loss_that_is_no_number_loses_nothing(monkeypatch, noise, tmp_path, wh
     assert without_times(read_rows(tmp_path / "run")) == without_times(whole)
 
 
-# The first failed read ends Orbax's event loop while TensorStore still answers others.
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
-)
+@pytest.mark.parametrize("at", [6, 8])
+def test_parameters_that_are_not_finite_are_not_saved(monkeypatch, noise, tmp_path, at, whole):
+    """Where the loss still is, at an evaluation or where a signal stops the run."""
+    config = dataclasses.replace(SMALL, workdir=str(tmp_path))
+    run = Trainer.run
+
+    def bad_run(self, state, *args):
+        state, totals = run(self, state, *args)
+        if int(state.step) == at:
+            bad = jax.tree.map(lambda x: (x + np.nan).astype(x.dtype), state.opt_state)
+            state = state.replace(opt_state=bad)
+            if at == 8:
+                signal.raise_signal(signal.SIGTERM)
+        return state, totals
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", bad_run)
+        with pytest.raises(UserError, match=rf"At step {at} of 10 .* not finite.*\n.*_rate"):
+            train_and_evaluate(config)
+    train_and_evaluate(config)
+    assert without_times(read_rows(tmp_path)) == without_times(whole)
+
+
 def test_damaged_checkpoints_and_rows_are_recomputed(noise, tmp_path, capsys):
     config = dataclasses.replace(SMALL, workdir=str(tmp_path))
     train_and_evaluate(config)
