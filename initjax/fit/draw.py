@@ -4,7 +4,6 @@ import math
 import re
 from typing import Any
 
-import jax
 import numpy as np
 
 from initjax.distributions.base import Distribution
@@ -14,7 +13,7 @@ from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.fit.file import load
 from initjax.fit.findings import Analysis, Findings, Layer
 from initjax.initializers.variance_scaling import VarianceScaling
-from initjax.network.paths import path_name
+from initjax.network.paths import named_leaves
 from initjax.network.rules import Rule
 from initjax.support.arguments import positive
 from initjax.support.errors import UserError
@@ -159,7 +158,7 @@ def rules_from_fit(
       UserError (a ValueError): as `from_fit`, and where no leaf matches.
     """
     found = load(path)
-    leaves = [(path_name(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    leaves = named_leaves(params)
     chosen = [(name, leaf.shape) for name, leaf in leaves if re.search(pattern, name)]
     if not chosen:
         shown = ", ".join(name for name, _ in leaves[:8])
