@@ -5,7 +5,6 @@ import re
 import warnings
 from typing import Any
 
-import jax
 import numpy as np
 
 from initjax.distributions.base import Distribution
@@ -16,7 +15,7 @@ from initjax.distributions.with_zeros import WithZeros
 from initjax.fit.file import load
 from initjax.fit.findings import Analysis, Findings, Layer
 from initjax.initializers.variance_scaling import VarianceScaling
-from initjax.network.paths import path_name
+from initjax.network.paths import named_leaves
 from initjax.network.rules import Rule
 from initjax.support.arguments import positive
 from initjax.support.errors import UserError
@@ -176,7 +175,7 @@ def rules_from_fit(
       UserError (a ValueError): as `from_fit`, and where no leaf matches.
     """
     found = load(path)
-    leaves = [(path_name(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    leaves = named_leaves(params)
     chosen = [(name, leaf.shape) for name, leaf in leaves if re.search(pattern, name)]
     if not chosen:
         shown = ", ".join(name for name, _ in leaves[:8])

@@ -70,6 +70,7 @@ from initjax.initializers.edge_of_chaos import (
     edge_of_chaos_kernel as edge_of_chaos_kernel,
 )
 from initjax.initializers.rescale import rescale as rescale
+from initjax.initializers.layout import Layout as Layout, laid_out as laid_out
 from initjax.initializers.fans import (
     axes_from_einsum as axes_from_einsum,
     fans as fans,

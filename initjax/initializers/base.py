@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -16,8 +16,8 @@ from initjax.distributions.laws import DISTRIBUTIONS
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.distributions.uniform import Uniform
-from initjax.initializers.fans import MODES, effective_fan, fans
-from initjax.support.arguments import one_of, positive
+from initjax.initializers.fans import MODES, Axes, axes_tuple, effective_fan, fans
+from initjax.support.arguments import count, one_of, positive
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
 from initjax.support.naming import Registry
@@ -45,6 +45,15 @@ def reshard(w, out_sharding):
 
 def check_scale(initializer, name):
     object.__setattr__(initializer, name, positive(getattr(initializer, name), name))
+
+
+def check_packing(initializer):
+    """Checks groups, transposed and split, and makes them hashable."""
+    if isinstance(initializer.transposed, Sequence):
+        strides = axes_tuple(initializer.transposed, "transposed")
+        object.__setattr__(initializer, "transposed", strides)
+    for name in ("groups", "split"):
+        object.__setattr__(initializer, name, count(getattr(initializer, name), name))
 
 
 _NAMED_DISTRIBUTIONS = {
@@ -110,13 +119,18 @@ class FanScaled(Structured):
     scale: float = 2.0
     mode: str = "fan_in"
     dtype: str | None = None
+    groups: int = dataclasses.field(default=1, kw_only=True)
+    transposed: Axes | bool = dataclasses.field(default=False, kw_only=True)
+    split: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
         one_of(self.mode, MODES, "mode")
+        check_packing(self)
 
     def build(self, key, shape, dtype):
-        std = math.sqrt(self.scale / effective_fan(self.mode, *fans(shape)))
+        packing = {"groups": self.groups, "transposed": self.transposed, "split": self.split}
+        std = math.sqrt(self.scale / effective_fan(self.mode, *fans(shape, **packing)))
         return self.build_unit(key, shape, dtype) * dtype.type(std)
 
     @abc.abstractmethod

@@ -25,6 +25,9 @@ def nspl(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
+    groups: int = 1,
+    transposed: Axes | bool = False,
+    split: int = 1,
     dtype=None,
 ) -> VarianceScaling:
     """Normalized Symmetric Power Law: p(w) ~ |w|^-alpha, cut off at both ends, Var(w) = scale / n.
@@ -51,6 +54,9 @@ def nspl(
       in_axis: axis or axes of the inputs.
       out_axis: axis or axes of the outputs.
       batch_axis: axis or axes that stack independent layers.
+      groups: groups of a convolution, as in `initjax.fans`.
+      transposed: strides of a transposed convolution, as in `initjax.fans`.
+      split: layers packed side by side along the outputs, as in `initjax.fans`.
       dtype: dtype of the weights where the call names none.
 
     Raises:
@@ -67,6 +73,6 @@ def nspl(
     """
     one_of(cutoff, ("hard", "exponential"), "cutoff")
     law = (SymmetricPowerLaw if cutoff == "hard" else CutoffPowerLaw)(alpha, ratio)
-    return VarianceScaling(
-        scale, mode, law, in_axis, out_axis, batch_axis, dtype, normalize, sampling
-    )
+    axes = in_axis, out_axis, batch_axis
+    packing = groups, transposed, split
+    return VarianceScaling(scale, mode, law, *axes, dtype, normalize, sampling, *packing)

@@ -9,6 +9,7 @@ import numpy as np
 
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.initializers.base import FanScaled, register
+from initjax.initializers.fans import Axes
 from initjax.support.arguments import finite, one_of, positive
 from initjax.support.errors import UserError
 
@@ -85,6 +86,9 @@ def pli(
     normalize: str = "kernel",
     scale: float = 2.0,
     mode: str = "fan_in",
+    groups: int = 1,
+    transposed: Axes | bool = False,
+    split: int = 1,
     dtype=None,
 ) -> PLI:
     """A power law whose exponent grows from a kernel's centre to its edge, and with depth.
@@ -107,6 +111,22 @@ def pli(
         variance, so that the centre has more of it; "position": each position has it.
       scale: variance times n.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
+      groups: groups of a convolution, as in `initjax.fans`.
+      transposed: strides of a transposed convolution, as in `initjax.fans`.
+      split: layers packed side by side along the outputs, as in `initjax.fans`.
       dtype: dtype of the weights where the call names none.
     """
-    return PLI(scale, mode, dtype, alpha_first, alpha_last, radial, power, depth, ratio, normalize)
+    packing = {"groups": groups, "transposed": transposed, "split": split}
+    return PLI(
+        scale,
+        mode,
+        dtype,
+        alpha_first,
+        alpha_last,
+        radial,
+        power,
+        depth,
+        ratio,
+        normalize,
+        **packing,
+    )

@@ -17,6 +17,7 @@ from initjax.distributions.uniform import Uniform
 from initjax.initializers.base import (
     Initializer,
     as_distribution,
+    check_packing,
     check_scale,
     register,
     reshard,
@@ -46,6 +47,9 @@ class VarianceScaling(Initializer):
     dtype: str | None = None
     normalize: str = "analytic"
     sampling: str = "iid"
+    groups: int = 1
+    transposed: Axes | bool = False
+    split: int = 1
     factory = "variance_scaling"
 
     def __post_init__(self):
@@ -65,11 +69,15 @@ class VarianceScaling(Initializer):
         for name in ("in_axis", "out_axis", "batch_axis"):
             axes = axes_tuple(getattr(self, name), name)
             object.__setattr__(self, name, axes[0] if len(axes) == 1 else axes)
+        check_packing(self)
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
     def variance(self, shape) -> float:
         """The variance of a weight in an array of `shape`."""
-        fan_in, fan_out = fans(shape, self.in_axis, self.out_axis, self.batch_axis)
+        axes = self.in_axis, self.out_axis, self.batch_axis
+        fan_in, fan_out = fans(
+            shape, *axes, groups=self.groups, transposed=self.transposed, split=self.split
+        )
         return self.scale / effective_fan(self.mode, fan_in, fan_out)
 
     def __call__(self, key, shape, dtype=None, out_sharding=None):
@@ -129,13 +137,16 @@ def variance_scaling(
     scale: float = 1.0,
     mode: str = "fan_in",
     distribution: Distribution | str = "truncated_normal",
-    *,
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
     dtype=None,
+    *,
     normalize: str = "analytic",
     sampling: str = "iid",
+    groups: int = 1,
+    transposed: Axes | bool = False,
+    split: int = 1,
 ) -> VarianceScaling:
     """Any distribution, scaled to the variance `scale` / n.
 
@@ -152,6 +163,9 @@ def variance_scaling(
         which then is exact.
       sampling: "iid", or "stratified": one sample in each of N equally probable strata, in random
         order, so that the array's own distribution is as close to the law as it can be.
+      groups: groups of a convolution, which `fan_out` counts; see `initjax.fans`.
+      transposed: strides of a transposed convolution, which `fan_in` counts.
+      split: layers packed side by side along the outputs, which `fan_out` counts.
 
     Raises:
       UserError (a ValueError): an argument out of its range, when the initializer is made; axes
@@ -163,9 +177,9 @@ def variance_scaling(
     (256, 128)
     """
     law = as_distribution(distribution)
-    return VarianceScaling(
-        scale, mode, law, in_axis, out_axis, batch_axis, dtype, normalize, sampling
-    )
+    axes = in_axis, out_axis, batch_axis
+    packing = groups, transposed, split
+    return VarianceScaling(scale, mode, law, *axes, dtype, normalize, sampling, *packing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,16 +232,21 @@ def _factory(family: _Family, law: Distribution, use: str) -> Callable[..., Vari
     """A factory of a family, registered."""
 
     def factory(
-        *,
-        activation: str | Callable | None = None,
-        mode: str = family.mode,
         in_axis: Axes = -2,
         out_axis: Axes = -1,
         batch_axis: Axes = (),
         dtype=None,
+        *,
+        activation: str | Callable | None = None,
+        mode: str = family.mode,
+        groups: int = 1,
+        transposed: Axes | bool = False,
+        split: int = 1,
     ) -> VarianceScaling:
         scale = family.scale if activation is None else gain(activation) ** 2
-        return VarianceScaling(scale, mode, law, in_axis, out_axis, batch_axis, dtype)
+        axes = in_axis, out_axis, batch_axis
+        packing = groups, transposed, split
+        return VarianceScaling(scale, mode, law, *axes, dtype, "analytic", "iid", *packing)
 
     # As in JAX, `normal` is truncated here; `untruncated_normal` is the law of the sources.
     name, shape, shown = {
@@ -245,12 +264,15 @@ def _factory(family: _Family, law: Distribution, use: str) -> Callable[..., Vari
     {family.source}.
 
     Args:
-      activation: name or callable; its gain^2 (`initjax.gain`) replaces the numerator.
-      mode: which fan divides: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
       in_axis: axis or axes of the inputs.
       out_axis: axis or axes of the outputs.
       batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
+      activation: name or callable; its gain^2 (`initjax.gain`) replaces the numerator.
+      mode: which fan divides: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
+      groups: groups of a convolution, as in `initjax.fans`.
+      transposed: strides of a transposed convolution, as in `initjax.fans`.
+      split: layers packed side by side along the outputs, as in `initjax.fans`.
     """
     aliases = (f"{family.alias}_{name}",) if family.alias else ()
     return register(f"{shown}, Var = {family.shown}", family.reference, use, *aliases)(factory)

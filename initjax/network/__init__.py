@@ -4,7 +4,11 @@ into what layers put out."""
 from initjax.network.depth_warm_start import (
     DepthWarmStart as DepthWarmStart,
 )
+from initjax.network.layouts import (
+    find_layouts as find_layouts,
+)
 from initjax.network.paths import (
+    named_leaves as named_leaves,
     path_key as path_key,
     path_name as path_name,
 )

@@ -11,9 +11,42 @@ import numpy as np
 
 def path_name(path) -> str:
     """A path of `jax.tree_util` as "Block_0/Conv_0/kernel"."""
-    if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]  # the box of nnx.Param, nn.Partitioned, ...
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree) -> list[tuple[str, Any]]:
+    """[(path, leaf)] of a tree, in its order.
+
+    The `value` inside a box of Flax (nnx.Param, nn.Partitioned, ...) is left out of the path.
+    """
+    leaves = []
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
+        for inner, leaf in jax.tree_util.tree_leaves_with_path(node):
+            is_value = _is_box(node) and inner[:1] == (jax.tree_util.GetAttrKey("value"),)
+            leaves.append((path_name((*path, *inner[is_value:])), leaf))
+    return leaves
+
+
+def get_owner(tree: Any, path) -> Any:
+    """The node that holds the leaf at a path of `jax.tree_util`; None where the keys do not say."""
+    for key in path[:-1]:
+        if isinstance(key, jax.tree_util.GetAttrKey):
+            tree = getattr(tree, key.name)
+        elif isinstance(key, jax.tree_util.DictKey | jax.tree_util.SequenceKey):
+            tree = tree[key.key if isinstance(key, jax.tree_util.DictKey) else key.idx]
+        else:
+            return None
+    return tree
+
+
+def _is_box(node) -> bool:
+    """Whether it is a variable of NNX or a box with metadata of Linen; Flax need not be there."""
+    return any(
+        cls.__module__.startswith("flax.") and cls.__name__ in _BOXES for cls in type(node).__mro__
+    )
+
+
+_BOXES = ("AxisMetadata", "Variable", "VariableState")
 
 
 def path_key(key: jax.Array, path: str) -> jax.Array:

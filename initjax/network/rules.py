@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.initializers.catalog import get
-from initjax.network.paths import path_key, path_name
+from initjax.initializers.layout import Layout, knows_axes, laid_out
+from initjax.network.conventions import conventional_layout
+from initjax.network.paths import get_owner, named_leaves, path_key
 from initjax.support.arguments import finite
 from initjax.support.caching import cached
 from initjax.support.dtypes import wide_dtype
@@ -34,6 +36,8 @@ class Rule:
       scale: a factor for the weights, or a function (layer index, number of layers) of one. The
         layers are the slices of a stacked leaf; else those that the group (?P<layer>...) of
         `pattern` tells apart, in the order of their numbers.
+      layout: which axes are inputs and outputs, where nothing else tells: a `Layout` or its text,
+        a letter an axis, such as "oihw" or "ioo"; with `stacked` that of a slice.
 
     Raises:
       UserError (a ValueError): a pattern that is no regular expression, an unknown initializer, a
@@ -44,10 +48,13 @@ class Rule:
     init: str | Callable
     stacked: bool = False
     scale: float | Callable[[int, int], float] | None = None
+    layout: str | Layout | None = None
 
     def __post_init__(self):
         groups = compile_pattern(self.pattern).groupindex
         object.__setattr__(self, "init", get(self.init))
+        if self.layout is not None:
+            object.__setattr__(self, "layout", Layout.read(self.layout))
         if callable(self.scale):
             if not self.stacked and "layer" not in groups:
                 raise UserError(
@@ -83,6 +90,8 @@ def reinitialize(
     params: Any,
     rules: Iterable[Rule | tuple[str, str | Callable]] | Mapping[str, str | Callable],
     key: jax.Array,
+    *,
+    layouts: Mapping[str, Layout] | None = None,
 ) -> Any:
     """A tree like `params` whose leaves start anew, each from the first rule that matches its path.
 
@@ -94,12 +103,18 @@ def reinitialize(
     Paths are the keys of the tree, joined by "/": "Block_0/Conv_0/kernel". The `value` inside an
     NNX variable or a partitioned box is left out, so that one set of rules fits Linen and NNX.
 
+    Initializers divide by numbers of inputs and outputs, and a shape alone does not tell which axes
+    these are. The initializer itself may say it (`he_normal(in_axis=0, out_axis=(1, 2))`), or its
+    rule, `layouts`, or a convention that leaves no doubt (`conventional_layout`). A leaf of which
+    none of them knows is refused, unless no axis matters, as for zeros.
+
     Args:
       params: any tree of arrays: the parameters of a Flax Linen module, `nnx.state(model)`, a named
         tuple, a list. Arrays that are to be filled may be `jax.ShapeDtypeStruct`s, as from
         `jax.eval_shape(model.init, ...)`: then no weights are ever made twice.
       rules: `Rule`s or pairs (pattern, initializer), the first that matches wins.
       key: a PRNG key.
+      layouts: what `find_layouts(model, params, x)` found in the model's program.
 
     Returns:
       A tree of the structure of `params`. Under `jax.jit` it becomes part of the program that is
@@ -107,7 +122,7 @@ def reinitialize(
 
     Raises:
       UserError (a ValueError): a rule that initializes no leaf, an initializer that does not fit a
-        leaf, or what `Rule` raises.
+        leaf, a leaf whose axes are not known, or what `Rule` raises.
 
     >>> params = {"Dense_0": {"kernel": jnp.zeros((8, 4)), "bias": jnp.ones(4)}}
     >>> rules = [("kernel", "he_normal"), ("bias", "zeros")]
@@ -125,20 +140,23 @@ def reinitialize(
     """
     rules = _rules(rules)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [path_name(path) for path, _ in leaves]
+    paths = [path for path, _ in named_leaves(params)]
     matches = first_matches([rule.pattern for rule in rules], paths)
     scales = _scales(rules, matches, [np.shape(leaf) for _, leaf in leaves], paths)
     key = _movable(key, leaves)
     new_leaves = []
-    for (_, leaf), path, match, scale in zip(leaves, paths, matches, scales, strict=True):
+    for (keys, leaf), path, match, scale in zip(leaves, paths, matches, scales, strict=True):
         if match is None:
             new_leaves.append(leaf)
             continue
+        rule = rules[match[0]]
         try:
-            new_leaves.append(_initialize(rules[match[0]], leaf, path, scale, key))
+            found = (layouts or {}).get(path)
+            init = _laid_out(rule, np.shape(leaf), path, found, get_owner(params, keys))
+            new_leaves.append(_initialize(init, leaf, path, scale, key))
         except ValueError as error:  # UserError too
             raise UserError(
-                f"{path}, shape {np.shape(leaf)}, rule {rules[match[0]].pattern!r}: {error}"
+                f"{path}, shape {np.shape(leaf)}, rule {rule.pattern!r}: {error}"
             ) from error
     return jax.tree_util.tree_unflatten(structure, new_leaves)
 
@@ -241,15 +259,31 @@ def _sharding(leaf):
     return leaf.sharding if getattr(leaf, "committed", False) else None
 
 
-def _initialize(rule, leaf, path, scale, key):
-    shape = tuple(np.shape(leaf))
+def _laid_out(rule, shape, path, found, owner) -> Callable:
+    """The initializer of a rule for a leaf of these axes."""
     if rule.stacked and not shape:
         raise UserError("stacked=True needs a first axis of layers.")
-    dtype = jnp.result_type(leaf)
+    layout = rule.layout or found
+    if layout is None:
+        layout = conventional_layout(path, shape[rule.stacked :], owner)
+    elif rule.layout is None and rule.stacked and 0 in layout.stacked:
+        return laid_out(rule.init, layout)
+    if layout is None:
+        if not knows_axes(rule.init):
+            raise UserError(
+                "which axes are inputs is not known.\nGive reinitialize layouts="
+                "initjax.find_layouts(model, params, x), or the Rule layout='ioo', a letter an"
+                " axis: i input, o output, s stacked, another a position."
+            )
+        layout = Layout()
+    return laid_out(rule.init, layout.stack() if rule.stacked else layout)
+
+
+def _initialize(init, leaf, path, scale, key):
+    shape, dtype = tuple(np.shape(leaf)), jnp.result_type(leaf)
     if not jnp.issubdtype(dtype, jnp.number):
         raise UserError(f"dtype={dtype} cannot hold weights.")
-    program = _program(rule.init, shape, dtype, rule.stacked, _sharding(leaf))
-    weights = program(path_key(key, path), scale)
+    weights = _program(init, shape, dtype, _sharding(leaf))(path_key(key, path), scale)
     if isinstance(leaf, jax.core.Tracer):
         sharding = jax.typeof(leaf).sharding
         if jax.sharding.AxisType.Explicit in sharding.mesh.axis_types:
@@ -258,33 +292,20 @@ def _initialize(rule, leaf, path, scale, key):
 
 
 @cached
-def _program(init, shape, dtype, stacked, sharding):
+def _program(init, shape, dtype, sharding):
     """The compiled program (key of the leaf, scale) -> weights that equal leaves share."""
 
-    def draw(key, scale, shape):
+    def draw(key, scale):
         if scale is None:
             weights = init(key, shape, dtype)
         else:  # multiplied in float32 or float64, rounded last
             wide = wide_dtype(dtype)
-            weights = init(key, shape, wide) * scale.astype(wide)
+            layers = (
+                scale.astype(wide).reshape(-1, *[1] * (len(shape) - 1)) if scale.ndim else scale
+            )
+            weights = init(key, shape, wide) * layers.astype(wide)
         if weights.shape != shape:
             raise UserError(f"{init!r} gave weights of shape {weights.shape}.")
         return weights.astype(dtype)
 
-    def initialize(key, scale):
-        if not stacked:
-            return draw(key, scale, shape)
-
-        def draw_slice(layer_and_scale):
-            layer, layer_scale = layer_and_scale
-            return draw(jax.random.fold_in(key, layer), layer_scale, shape[1:])
-
-        if scale is not None:
-            scale = jnp.broadcast_to(scale, shape[:1])
-        layers = jnp.arange(shape[0], dtype=np.uint32), scale
-        # Only threefry gives a slice the same weights under vmap as alone.
-        if "fry" in str(jax.random.key_impl(key)):
-            return jax.vmap(draw_slice)(layers)
-        return jax.lax.map(draw_slice, layers)
-
-    return jax.jit(initialize, out_shardings=sharding)
+    return jax.jit(draw, out_shardings=sharding)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 
-from initjax.network.paths import path_name
+from initjax.network.paths import named_leaves
 from initjax.support.errors import UserError
 from initjax.support.naming import Call, Registry
 
@@ -131,7 +131,7 @@ def read_warm_start(text: str | Call | WarmStart) -> WarmStart:
 
 
 def _by_path(tree) -> dict[str, Any]:
-    return {path_name(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+    return dict(named_leaves(tree))
 
 
 def _shown(source) -> str:

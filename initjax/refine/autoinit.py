@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from initjax.network.paths import get_layer, path_name, set_layer
+from initjax.network.paths import get_layer, named_leaves, set_layer
 from initjax.refine import propagation
 from initjax.refine.calibration import inputs_of, split_batch
 from initjax.refine.methods import register
@@ -74,10 +74,8 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
 
 def _scales(network, params, inputs, mean, variance):
     """(standard deviation that AutoInit gives a layer's weights, rms that they have), by path."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     rms, known = {}, {}
-    for path, leaf in leaves:
-        name = path_name(path)
+    for name, leaf in named_leaves(params):
         if name.split("/")[-1] == "kernel" and leaf.ndim >= 2:
             layer = name.rpartition("/")[0]
             known[name] = Kernel(layer)

@@ -20,6 +20,9 @@ from initjax.data.augmentation import normalize
 from initjax.data.load import load
 from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
+from initjax.network.conventions import conventional_layout
+from initjax.network.layouts import find_layouts
+from initjax.network.paths import named_leaves
 from initjax.network.rules import reinitialize
 from initjax.signal import report
 from initjax.signal.layers import Signal
@@ -86,11 +89,14 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
         )
     training = {"train": True, "mutable": ("batch_stats",)} if "batch_stats" in shapes else {}
     print(f"{flags.model}, {flags.activation}; inputs: {source}", flush=True)
+    layouts = {}
+    if any(conventional_layout(p, leaf.shape) is None for p, leaf in named_leaves(shapes)):
+        layouts = find_layouts(model, shapes, x, **training)
     signals = {}
     # Weights are drawn, which is mostly compiling, while others are measured.
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
     drawn = {
-        name: pool.submit(draw, shapes, init, flags.bias_init, weights_key)
+        name: pool.submit(draw, shapes, init, flags.bias_init, weights_key, layouts)
         for name, init in initializers.items()
     }
     for name, variables in drawn.items():
@@ -145,14 +151,17 @@ def _inputs(flags):
     )
 
 
-def draw(shapes, kernel_init, bias_init, key):
+def draw(shapes, kernel_init, bias_init, key, layouts=None):
     """Variables of these shapes; equal layers share a program, as `model.init` does not."""
     variables = {}
     for collection, tree in shapes.items():
         leaves = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
         inits = {"kernel": kernel_init, "bias": bias_init} | _LEAVES
         rules = [(f"(^|/){leaf}$", inits[leaf]) for leaf in sorted(leaves)]
-        variables[collection] = reinitialize(tree, rules, key)
+        within = {
+            path.removeprefix(f"{collection}/"): layout for path, layout in (layouts or {}).items()
+        }
+        variables[collection] = reinitialize(tree, rules, key, layouts=within)
     return variables
 
 

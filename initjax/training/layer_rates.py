@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import optax
 
-from initjax.network.paths import path_name
+from initjax.network.paths import named_leaves
 from initjax.network.rules import compile_pattern, first_matches
 from initjax.support.arguments import not_negative
 from initjax.support.errors import UserError
@@ -43,9 +43,9 @@ def scale_by_rules(rules: Sequence[tuple[str, float]]) -> optax.GradientTransfor
     """
 
     def factors(params):
-        leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+        structure = jax.tree.structure(params)
         try:
-            matches = first_matches([p for p, _ in rules], [path_name(path) for path, _ in leaves])
+            matches = first_matches([p for p, _ in rules], [p for p, _ in named_leaves(params)])
         except UserError as error:
             raise UserError(f"--learning_rate_rules: {error}") from None
         return structure.unflatten([1.0 if m is None else rules[m[0]][1] for m in matches])

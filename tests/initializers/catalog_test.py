@@ -27,6 +27,7 @@ NO_NAMES = {
     "fans_from_einsum": "gives fans",
     "fixup_scale": "gives a number",
     "get": "reads names",
+    "laid_out": "takes an initializer",
     "names": "lists names",
     "rescale": "takes an initializer",
     "residual_scale": "gives a number",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, struct
 from flax.core import freeze
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -119,6 +119,30 @@ def test_any_tree(name):
     expected = initjax.lecun_uniform()(path_key(KEY, "layer/kernel"), (8, 4), jnp.float32)
     if len(leaves) == 1:
         np.testing.assert_array_equal(leaves[0], expected)
+
+
+Attention = collections.namedtuple("Attention", "query key value")
+
+
+@struct.dataclass
+class ActorCritic:
+    policy: object
+    value: object
+
+
+def test_an_attribute_named_value_is_a_name():
+    """Only boxes of Flax hide theirs; a value matrix was left untouched, and had no name."""
+    w = jnp.ones((8, 4))
+    heads = reinitialize(Attention(w, w, w), [("query|key|value", "he_normal")], KEY)
+    assert not any((head == 1).any() for head in heads)
+    assert not np.array_equal(heads.value, heads.query)
+    heads = reinitialize({"a": Attention(w, w, w)}, [("a/value$", "zeros")], KEY)["a"]
+    assert not heads.value.any() and heads.query is w
+    nested = ActorCritic(w, {"value": nn.Partitioned(w, names=("x", "y"))})
+    both = reinitialize(nested, [("^policy$", "zeros"), ("^value/value$", "ones")], KEY)
+    assert not both.policy.any() and both.value["value"].unbox().all()
+    with pytest.raises(UserError, match="There are: query, key, value"):
+        reinitialize(Attention(w, w, w), [("kernel", "zeros")], KEY)
 
 
 @pytest.mark.slow
