@@ -196,7 +196,8 @@ def rules_from_fit(
 
 def _is_spatial(layer: Layer) -> bool:
     if layer.axes:
-        return any(layer.axes.count(axis) for axis in "hwd")
+        sizes = zip(layer.axes, layer.shape, strict=True)
+        return any(axis in "hwd" and size > 1 for axis, size in sizes)
     return math.prod(layer.shape[:-2] if layer.layout == "flax" else layer.shape[2:]) > 1
 
 

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.family import Law, Sample
 from initjax.distributions.laws import LAWS
+from initjax.distributions.library import NUMPY
 from initjax.fit.histograms import Histogram, histogram as histogram
 from initjax.support.errors import UserError
 
@@ -129,7 +129,7 @@ class Fit:
         if variance <= 1e-24:
             return 0.0, 1.0
         z = math.sqrt(self.size) * mean / math.sqrt(variance)
-        return z, float(2 * scipy.special.ndtr(-abs(z)))
+        return z, float(2 * NUMPY.special.ndtr(-abs(z)))
 
     def contains(self, other: "Fit") -> bool:
         """Whether the other law is one of this family, or what it comes to at an edge."""
@@ -149,7 +149,7 @@ class Fit:
         degrees = len(one.links) - len(other.links) + 2 * (len(one.ends) - len(other.ends))
         if degrees < 1:  # generalized normal to uniform: an end for two parameters
             degrees = 1
-        p = float(scipy.special.chdtrc(degrees, statistic))
+        p = float(NUMPY.special.chdtrc(degrees, statistic))
         return statistic, degrees, p / 2 if smaller.law in one.limits else p
 
 
@@ -387,7 +387,7 @@ def _absolute_fit(sample, found, family):
     with np.errstate(divide="ignore"):
         statistic = float(2 * (observed * np.log(observed / np.maximum(expected, 1e-300))).sum())
     degrees = max(len(observed) - 1 - len(family.links), 0)
-    p = float(scipy.special.chdtrc(degrees, statistic)) if degrees else math.nan
+    p = float(NUMPY.special.chdtrc(degrees, statistic)) if degrees else math.nan
     return float(ks), Goodness(
         statistic, degrees, p, max(statistic - degrees, 0.0) / (2 * sample.size)
     )

@@ -58,7 +58,7 @@ def test_a_callable_is_returned_as_it_is():
         ("lambda: 1", "not of the form"),
         ("(" * 5000, "not of the form"),
         ("nspl(beta=1)", "beta.*It takes: alpha=1.0, ratio=100.0"),
-        ("he_normal(2)", "too many positional"),
+        ("nspl(1, 2, 3)", "too many positional"),
         ("nspl(alpha='x')", "alpha='x'"),
         ("nspl(alpha=[1])", r"alpha=\[1\]"),
         ("nspl(ratio=0)", "ratio=0"),

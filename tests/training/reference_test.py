@@ -31,7 +31,11 @@ def other(monkeypatch):
     """Larger images of three channels and another number of classes, by any name but digits."""
     drawn = draw_dataset(shape=(12, 12, 3))
     other = dataclasses.replace(
-        drawn, train_labels=drawn.train_labels % 4, num_classes=4, label_names=tuple("0123")
+        drawn,
+        train_labels=drawn.train_labels % 4,
+        test_labels=drawn.test_labels % 4,
+        num_classes=4,
+        label_names=tuple("0123"),
     )
     load = data.load
     monkeypatch.setattr(
