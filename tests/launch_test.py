@@ -1,8 +1,10 @@
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import termios
 import time
 
 import jax
@@ -63,32 +65,57 @@ def test_a_finished_run_shows_its_result_again(finished):
     assert (folder / "metrics.jsonl").read_text() == before
 
 
-def wait_for_a_row(folder, process):
+def wait_for_a_row(folder, process, after=0):
+    """Waits for one of a later step."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "metrics.jsonl").exists() and read_rows(folder):
+        path = folder / "metrics.jsonl"
+        if path.exists() and any(row["step"] > after for row in read_rows(folder)):
             return
         time.sleep(0.02)
     raise AssertionError(f"no row came: {finish(process)}")
 
 
-def test_ctrl_c_and_the_same_command_again(tmp_path):
-    flags = (*SMALL, "--batch_size=16", "--steps=1000", "--eval_every=1")
+def test_a_terminal_that_closes_saves_and_stops(tmp_path):
+    """Its SIGHUP comes where nothing can be printed any more."""
+    flags = (*SMALL, "--batch_size=16", "--steps=20000")
+    master, slave = pty.openpty()
+    process = start(
+        *flags, f"--workdir={tmp_path}", stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    while not (tmp_path / "metrics.jsonl").exists() or not read_rows(tmp_path):
+        assert process.poll() is None
+        if select.select([master], [], [], 0.1)[0]:
+            os.read(master, 1 << 16)
+    os.close(master)
+    assert process.wait(TIMEOUT) == 128 + signal.SIGHUP
+    (step,) = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()][-1:]
+    assert step >= read_rows(tmp_path)[-1]["step"]
+
+
+def test_signals_and_the_same_command_again(tmp_path):
+    """Each saves, and ends the process with the code that shells and schedulers know it by."""
+    flags = (*SMALL, "--batch_size=16", "--steps=2000", "--eval_every=1")
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    process = start(*flags, f"--workdir={stopped}")
-    wait_for_a_row(stopped, process)
-    process.send_signal(signal.SIGINT)
-    run = finish(process)
-    assert run.returncode == 130
-    assert "SIGINT: stopped at step " in run.stderr
-    assert "Run the same command to go on." in run.stderr
-    assert "Traceback" not in run.stderr
-    step = int(run.stderr.split("stopped at step ")[1].split()[0])
-    assert (stopped / "checkpoints" / str(step)).is_dir()
-    assert len(read_rows(stopped)) < 12
+    steps = []
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start(*flags, f"--workdir={stopped}")
+        wait_for_a_row(stopped, process, after=steps[-1] if steps else 0)
+        process.send_signal(number)
+        run = finish(process)
+        assert run.returncode == code
+        assert f"{number.name}: stopped at step " in run.stderr
+        assert "Run the same command to go on." in run.stderr
+        assert "Traceback" not in run.stderr
+        steps.append(int(run.stderr.split("stopped at step ")[1].split()[0]))
+        assert (stopped / "checkpoints" / str(steps[-1])).is_dir()
+    assert steps[0] < steps[1] < 2000
+    assert f"resumed at step {steps[0]}" in run.stdout
     runs = [finish(p) for p in [start(*flags, f"--workdir={w}") for w in (stopped, whole)]]
     assert [(run.returncode, run.stderr) for run in runs] == [(0, ""), (0, "")]
-    assert f"resumed at step {step}" in runs[0].stdout
+    assert f"resumed at step {steps[1]}" in runs[0].stdout
     assert without_times(read_rows(stopped)) == without_times(read_rows(whole))
 
 

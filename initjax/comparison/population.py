@@ -153,7 +153,7 @@ def run_jobs(
 
     Raises:
       UserError (a ValueError): settings, data, or a folder that cannot be used.
-      Interrupted: Ctrl-C or SIGTERM; with a folder, after what is under way has been saved.
+      Interrupted: Ctrl-C, SIGTERM or SIGHUP; with a folder, after what is under way has been saved.
     """
     if dataset is not None:
         named = {"dataset": dataset.name}
@@ -403,8 +403,9 @@ class _Population:
                     last_save = time.perf_counter()
                 if reason:
                     raise Interrupted(
-                        f"{reason}: stopped at step {step} of {last}, which is saved;"
-                        f" {len(self._book.rows)} runs are finished."
+                        f"{reason.name}: stopped at step {step} of {last}, which is saved;"
+                        f" {len(self._book.rows)} runs are finished.",
+                        reason,
                     )
                 lap, compiled = time.perf_counter(), replicas.compile_seconds
         self._done += number * (last - step)  # not to be done, where all have failed

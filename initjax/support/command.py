@@ -4,7 +4,9 @@ A command's `main` raises what went wrong, inside `answers`; run by a shell, it 
 
     an error of the user or of a file   "error: ..." on stderr, exit 1
     Ctrl-C                              a line on stderr, exit 130, while importing too
-    a run that saved and stopped        its message on stderr, exit 130
+    a run that saved and stopped        its message on stderr, exit 128 and the signal's number, as
+                                        shells and schedulers know it: 130 of Ctrl-C, 143 of
+                                        SIGTERM, 129 of SIGHUP
     a closed pipe, as in `... | head`   nothing, exit 141
     --help                              exit 0
 """
@@ -79,7 +81,7 @@ def answers(resumes: bool = False) -> Iterator[None]:
         sys.exit(printable(f"error: {error}", keep="\n"))
     except Interrupted as stop:
         show(f"{stop} Run the same command to go on." if resumes else str(stop), sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + stop.number)
     except BrokenPipeError:  # as in `python launch.py | head`
         _drop_output()
         sys.exit(141)

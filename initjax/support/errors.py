@@ -1,5 +1,7 @@
 """The exceptions that the command line answers with a line and no traceback."""
 
+import signal
+
 
 class UserError(ValueError):
     """An argument, a file or a machine is not what was asked for.
@@ -10,4 +12,12 @@ class UserError(ValueError):
 
 
 class Interrupted(Exception):
-    """A run was asked to stop, by Ctrl-C or SIGTERM, and has saved what it had."""
+    """A run was asked to stop, by a signal, and has saved what it had.
+
+    Attributes:
+      number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT):
+        super().__init__(message)
+        self.number = int(number)

@@ -117,7 +117,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
 
     Raises:
       UserError: the settings, the data, the folder or a loss that is no number.
-      Interrupted: Ctrl-C or SIGTERM; the state is saved.
+      Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
     """
     dataset = _load(config)
     trainer = Trainer(config, dataset)
@@ -216,7 +216,8 @@ def run_steps(
       totals: the metrics summed since the last row; donated.
       listener: who is told.
       seconds: that went by up to the last row before.
-      save: (step, {"state", "totals"}) keeps them; with it, Ctrl-C and SIGTERM save and stop.
+      save: (step, {"state", "totals"}) keeps them; with it, the signals of `stop_signals` save and
+        stop.
       order, record, evaluate, stop_at_nan: as in `train`.
 
     Returns:
@@ -281,7 +282,7 @@ def run_steps(
             if reason := stopped():
                 keep()
                 raise Interrupted(
-                    f"{reason}: stopped at step {step} of {last_step}, which is saved."
+                    f"{reason.name}: stopped at step {step} of {last_step}, which is saved.", reason
                 )
     return rows, state
 

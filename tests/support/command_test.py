@@ -59,9 +59,10 @@ command.run(main, resumes={resumes})
     ("open('/no/such/file')", True,
      (1, "", "error: [Errno 2] No such file or directory: '/no/such/file'\n"
       "What was saved before is kept; the same command goes on from it.\n")),
-    ("raise Interrupted('SIGTERM: saved.')", False, (130, "", "SIGTERM: saved.\n")),
-    ("raise Interrupted('SIGTERM: saved.')", True,
-     (130, "", "SIGTERM: saved. Run the same command to go on.\n")),
+    ("raise Interrupted('SIGINT: saved.')", False, (130, "", "SIGINT: saved.\n")),
+    ("raise Interrupted('SIGHUP: saved.', 1)", False, (129, "", "SIGHUP: saved.\n")),
+    ("raise Interrupted('SIGTERM: saved.', signal.SIGTERM)", True,
+     (143, "", "SIGTERM: saved. Run the same command to go on.\n")),
     ("print('half'); signal.raise_signal(signal.SIGINT)", False, (130, "half\n", "Stopped.\n")),
     ("signal.raise_signal(signal.SIGINT)", True,
      (130, "", "Stopped; what was saved before is kept.\n")),

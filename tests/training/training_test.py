@@ -206,7 +206,7 @@ def test_evaluations_come_every_fraction_of_an_epoch_and_at_the_end(whole):
 @pytest.mark.parametrize(
     ("number", "stop_at"),
     # Within the first epoch, within the second, and at a row.
-    [(signal.SIGINT, 2), (signal.SIGTERM, 5), (signal.SIGINT, 6)],
+    [(signal.SIGINT, 2), (signal.SIGTERM, 5), (signal.SIGHUP, 6)],
 )
 def test_resume_is_exact(monkeypatch, noise, capfd, tmp_path, whole, number, stop_at):
     config = dataclasses.replace(SMALL, workdir=str(tmp_path / "run"))
@@ -217,12 +217,16 @@ def test_resume_is_exact(monkeypatch, noise, capfd, tmp_path, whole, number, sto
             signal.raise_signal(number)
         return run(self, state, *args)
 
-    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run", interrupt)
-        with pytest.raises(Interrupted, match=f"{number.name}: stopped at step {stop_at} of 10"):
+        with pytest.raises(
+            Interrupted, match=f"{number.name}: stopped at step {stop_at} of 10"
+        ) as stop:
             train_and_evaluate(config)
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert stop.value.number == number
+    after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert after == handlers
     assert "once more to stop at once" in capfd.readouterr().err
     before = read_rows(tmp_path / "run")
     assert [row["step"] for row in before] == [s for s in (3, 6) if s <= stop_at]
