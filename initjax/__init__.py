@@ -1,24 +1,36 @@
 """initjax: from which weights should a network start?"""
 
+import importlib as _importlib
+import importlib.util as _util
+import typing as _typing
+
 from initjax.support import command as _command
+from initjax.support.version import __version__ as __version__
 
 if _command.is_starting():  # `python -m initjax.fit` imports this first, and JAX takes a second
     _command.start()
 
-
-from initjax import distributions as distributions, meanfield as meanfield
-from initjax.fit.draw import from_fit as from_fit, rules_from_fit as rules_from_fit
-from initjax.initializers import *  # noqa: F403 - its __all__
-from initjax.network import find_layouts as find_layouts, from_checkpoint as from_checkpoint
-from initjax.network.rules import Rule as Rule, reinitialize as reinitialize
-from initjax.support.errors import UserError as UserError
-from initjax.support.version import __version__ as __version__
-from initjax.theory.gains import gain as gain
+if _typing.TYPE_CHECKING:
+    from initjax.public import *  # noqa: F403 - each is an explicit line there
+    from initjax.training.inference import load_run as load_run  # needs the extra `train`
 
 
-def __getattr__(name):
-    if name == "load_run":  # not at import: `import initjax` needs no Flax, Optax or Orbax
-        from initjax.training.inference import load_run
-
-        return load_run
+def __getattr__(name: str):
+    """What initjax offers is imported when it is first asked for: `initjax --help` needs no JAX."""
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    public = _importlib.import_module("initjax.public")
+    if name == "load_run":
+        return _importlib.import_module("initjax.training.inference").load_run
+    if name == "__all__":
+        return [known for known in vars(public) if not known.startswith("_")]
+    if name in vars(public):
+        globals()[name] = value = vars(public)[name]
+        return value
+    if _util.find_spec(f"{__name__}.{name}"):  # a wing, such as initjax.training
+        return _importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -3,10 +3,10 @@
 import sys
 
 if __name__ == "__main__":
-    from initjax.__main__ import main
+    from initjax.__main__ import names
     from initjax.support import command
 
-    command.run(main)
+    command.run(names)
 else:
     from initjax import initializers
 

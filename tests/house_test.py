@@ -18,7 +18,7 @@ ROWS = (
     ("comparison",),
 )
 # At the top: the public names, the command, and names that stood there before the wings.
-HALL = {"__init__.py", "__main__.py", "meanfield.py", "names.py", "py.typed"}
+HALL = {"__init__.py", "__main__.py", "meanfield.py", "names.py", "public.py", "py.typed"}
 
 
 def wing(module):

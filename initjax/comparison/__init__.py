@@ -8,6 +8,12 @@ comparison.save(verdict, runs, pathlib.Path("out"))
 found = comparison.compare(make_model, data, ["nspl", "he_normal"], seeds=10)  # trains first
 """
 
+# ruff: noqa: E402 - without the extra, the imports below would not say what to install.
+
+from initjax.support import extras
+
+extras.need("train")
+
 from initjax.comparison.compare import Comparison as Comparison, compare as compare
 from initjax.comparison.decisions import Plan as Plan, plan as plan
 from initjax.comparison.report import save as save

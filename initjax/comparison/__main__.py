@@ -27,10 +27,9 @@ from initjax.support import command
 from initjax.support.text import printable
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line's flags."""
+def create_parser() -> command.Parser:
+    """The parser of the command line's flags."""
     parser = command.Parser(
-        prog="python -m initjax.comparison",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -48,7 +47,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         " from seed to seed, at least 0.001",
     )
     add("--out", default="", help="folder for report.html and comparison.json")
-    return parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's flags."""
+    return create_parser().parse_args(arguments)
 
 
 def run(flags: argparse.Namespace) -> None:

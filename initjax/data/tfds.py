@@ -16,6 +16,7 @@ from initjax.data.dataset import Dataset, check_memory, check_num_classes
 from initjax.data.downloads import ensure_prepared, find_builder
 from initjax.data.images import PIL_MODES
 from initjax.data.records import Records, open_split
+from initjax.support import extras
 from initjax.support.errors import UserError
 from initjax.support.fetch import cache_folder
 from initjax.support.files import user_path, whole_file
@@ -27,6 +28,7 @@ _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 def load_tfds(name, data_dir, image_size, download) -> Dataset:
     """Loads a TFDS set from the cache, or else from its records."""
+    extras.need("data")
     if data_dir:
         if "://" in os.fspath(data_dir):
             raise UserError(f"data_dir={data_dir!r} is not a local directory: copy the set to one.")

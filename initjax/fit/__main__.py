@@ -17,11 +17,9 @@ from initjax.support import command
 from initjax.support.files import user_path, write_whole
 
 
-def main(arguments=None) -> None:
-    parser = command.Parser(
-        prog="python -m initjax.fit",
-        description=__doc__.partition("\n\n")[2],
-    )
+def create_parser() -> command.Parser:
+    """The parser of the command line's flags."""
+    parser = command.Parser(description=__doc__.partition("\n\n")[2])
     parser.add_argument("weights", help="a file, a directory, or the name of a model")
     parser.add_argument("--layers", help="a regular expression on the layers' paths")
     parser.add_argument(
@@ -35,8 +33,13 @@ def main(arguments=None) -> None:
         "--bootstraps", type=int, default=100, help="samples for the p of each tail; 0: none"
     )
     parser.add_argument("--seed", type=int, default=0, help="of bootstraps and Gaussian controls")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
     with command.answers():
-        _run(parser.parse_args(arguments))
+        _run(create_parser().parse_args(arguments))
 
 
 def _run(args) -> None:

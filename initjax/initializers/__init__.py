@@ -3,6 +3,7 @@
 # ruff: noqa: I001 - the catalogue has the order of these lines.
 
 import types
+import typing
 
 from initjax.initializers.base import Initializer as Initializer
 from initjax.initializers.constant import (
@@ -78,9 +79,10 @@ from initjax.initializers.fans import (
 )
 from initjax.initializers.catalog import get as get, names as names
 
-# All of the above: importing it has left modules here too, such as `base`, which are not public.
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    name
-    for name, value in list(globals().items())
-    if not name.startswith("_") and not isinstance(value, types.ModuleType)
-]
+if not typing.TYPE_CHECKING:
+    # All of the above: importing has left modules here too, such as `base`; they are not public.
+    __all__ = [
+        name
+        for name, value in list(globals().items())
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    ]

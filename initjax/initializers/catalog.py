@@ -4,7 +4,6 @@
 what the files of this folder register.
 """
 
-import textwrap
 from collections.abc import Callable, Iterator
 
 import jax
@@ -29,18 +28,13 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def table(width: int) -> Iterator[str]:
-    """The entries as lines, `width` characters wide."""
+def table() -> Iterator[str]:
+    """The entries as lines: names, and indented what they draw, when to use them, and a source."""
     for entry in entries():
         yield ", ".join(entry.names)
-        for text in (
-            f"{entry.formula}; kurtosis {_shown(kurtosis(entry.names[0]))}",
-            entry.use,
-            f"[{entry.reference}]",
-        ):
-            yield from textwrap.wrap(
-                text, width - 4, initial_indent=" " * 4, subsequent_indent=" " * 6
-            )
+        yield f"    {entry.formula}; kurtosis {_shown(kurtosis(entry.names[0]))}"
+        yield f"    {entry.use}"
+        yield f"    [{entry.reference}]"
 
 
 def page() -> str:

@@ -1,5 +1,11 @@
 """Flax models that take their initializers by name or by value."""
 
+# ruff: noqa: E402 - without the extra, the imports below would not say what to install.
+
+from initjax.support import extras
+
+extras.need("train", "flax")
+
 from initjax.models.alexnet import AlexNet as AlexNet
 from initjax.models.base import ImageClassifier as ImageClassifier
 from initjax.models.catalog import create_model as create_model, model_names as model_names

@@ -8,6 +8,12 @@ An initializer knows only a shape. A refinement takes parameters from any initia
 `names()` lists them. What is measured is measured on held-out data, before and after.
 """
 
+# ruff: noqa: E402 - without the extra, the imports below would not say what to install.
+
+from initjax.support import extras
+
+extras.need("train", "flax", "optax")
+
 from initjax.refine.autoinit import (
     autoinit as autoinit,
 )

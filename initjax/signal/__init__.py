@@ -3,6 +3,12 @@
 python -m initjax.signal --model="mlp(depth=50)" --activation=tanh --init=he_normal,nspl
 """
 
+# ruff: noqa: E402 - without the extra, the imports below would not say what to install.
+
+from initjax.support import extras
+
+extras.need("train", "flax")
+
 from initjax.signal.layers import (
     Layer as Layer,
     Signal as Signal,

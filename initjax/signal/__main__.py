@@ -37,10 +37,9 @@ _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
 _LEAVES |= {"class_token": "zeros", "position_embedding": "normal(stddev=0.02)"}  # of a ViT
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line's flags."""
+def create_parser() -> commands.Parser:
+    """The parser of the command line's flags."""
     parser = commands.Parser(
-        prog="python -m initjax.signal",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -60,7 +59,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--batch_size", type=int, default=128, help="number of inputs (default: 128)")
     add("--seed", type=int, default=0, help="seed of weights, noise and cotangent (default: 0)")
     add("--out", default="", help="folder for signal.json and pictures")
-    return parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's flags."""
+    return create_parser().parse_args(arguments)
 
 
 def run(flags: argparse.Namespace) -> dict[str, Signal]:

@@ -16,31 +16,81 @@ import contextlib
 import difflib
 import os
 import pathlib
+import re
+import shlex
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from initjax.support.errors import Interrupted, UserError
+from initjax.support.extras import brings
 from initjax.support.files import user_path
 from initjax.support.text import printable
 
 _PATIENCE = 2.0  # seconds from Ctrl-C to the end, if something swallows the KeyboardInterrupt
 
 
+_subcommand: list[str] = []  # as `fit` in `initjax fit`; it is no argument of the command
+
+# The command that a module is.
+_MODULES = {"comparison": "compare", "fit": "fit", "signal": "signal", "names": "names"}
+
+
 def is_starting() -> bool:
     """Whether `python -m initjax...` is importing this package on its way to a command."""
-    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv[:-1]:
-        return False
-    return sys.orig_argv[sys.orig_argv.index("-m") + 1].partition(".")[0] == "initjax"
+    return sys.argv[:1] == ["-m"] and _module().partition(".")[0] == "initjax"
 
 
-def start() -> None:
-    """What a command does before it imports JAX."""
+def _module() -> str:
+    """What `python -m` was asked for."""
+    if "-m" not in sys.orig_argv[:-1]:
+        return ""
+    return sys.orig_argv[sys.orig_argv.index("-m") + 1]
+
+
+def start(name: str = "", is_subcommand: bool = False) -> None:
+    """What a command does before it imports JAX, which takes a second.
+
+    Args:
+      name: of the command, such as "fit"; the default is that of the module being run.
+      is_subcommand: it was started by its name, as in `initjax fit`.
+    """
+    _subcommand[:] = [name] * is_subcommand
     signal.signal(signal.SIGINT, stop_at_once)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
+    name = name or _MODULES.get(_module().removeprefix("initjax."), "")
+    if name and not {"--help", "-h", "--helpfull", "--helpshort"}.isdisjoint(sys.argv[1:]):
+        with answers():
+            print(saved_text(name).replace("{command}", shlex.join(program())), end="")
+        sys.exit(0)
+
+
+def saved_text(name: str) -> str:
+    """A text that docs/generate.py has saved, because what it is made of takes seconds to import:
+    the help of a command, with {command} where its name belongs, or the table of initializers.
+    """
+    return (pathlib.Path(__file__).parent / "help" / f"{name}.txt").read_text()
+
+
+def program() -> list[str]:
+    """The words with which this process was started, without its arguments, to be used again."""
+    return [*_program(), *_subcommand]
+
+
+def _program() -> list[str]:
+    if sys.argv[:1] == ["-m"]:  # still on the way to the module
+        return ["python", "-m", _module()]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:
+        return ["python", "-m", spec.name.removesuffix(".__main__")]
+    path = pathlib.Path(sys.argv[0])
+    if path.name == "initjax":  # the console command
+        return [path.name]
+    here = pathlib.Path.cwd()
+    return ["python", str(path.relative_to(here) if path.is_relative_to(here) else path)]
 
 
 def stop_at_once(*signal_and_frame) -> NoReturn:
@@ -77,6 +127,10 @@ def answers(resumes: bool = False) -> Iterator[None]:
             yield
         finally:
             sys.stdout.flush()  # here and not at the exit of Python, which would show a traceback
+    except ModuleNotFoundError as error:
+        if (missing := brings(error)) is None:
+            raise
+        sys.exit(f"error: {missing}")
     except UserError as error:
         sys.exit(printable(f"error: {error}", keep="\n"))
     except Interrupted as stop:
@@ -97,10 +151,17 @@ def show(text: str, file: TextIO | None = None) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are the user's."""
+    """An ArgumentParser whose errors are the user's, of the command that this process is."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(prog=shlex.join(program()), **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}\n`{self.prog} --help` lists what it takes.")
+        unknown = re.search(r"unrecognized arguments: --(\w+)", message)
+        flags = [option[2:] for option in self._option_string_actions if option[:2] == "--"]
+        near = unknown and meant(unknown[1], flags)
+        hint = f" Did you mean --{near}?" if near else ""
+        raise UserError(f"{message}.{hint}\n`{self.prog} --help` lists what it takes.")
 
 
 def open_folder(path: str) -> pathlib.Path | None:
@@ -119,12 +180,12 @@ def parse_absl_flags(argv: list[str]) -> list[str]:
     """The flags parser of `absl.app.run`, with errors that are the user's; returns what is left."""
     from absl import flags
 
-    see = f"`python {argv[0]} --help` lists the flags."
+    see = f"`{shlex.join(program())} --help` lists the flags."
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        meant = _flag_meant(error.flagname, list(flags.FLAGS))
-        hint = f" Did you mean --{meant}?" if meant else ""
+        near = meant(error.flagname, list(flags.FLAGS))
+        hint = f" Did you mean --{near}?" if near else ""
         raise UserError(f"Unknown command line flag {error.flagname!r}.{hint}\n{see}") from None
     except flags.Error as error:
         raise UserError(f"{error}\n{see}") from None
@@ -132,8 +193,8 @@ def parse_absl_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
 
 
-def _flag_meant(written: str, names: list[str]) -> str | None:
-    """The flag that `written` is a slip for: --lr, with its words' initials, or --epoch."""
+def meant(written: str, names: list[str]) -> str | None:
+    """The name that `written` is a slip for: --lr, with its words' initials, or --epoch."""
     for name in names:
         if len(written) > 1 and "".join(word[:1] for word in name.split("_")) == written:
             return name

@@ -12,6 +12,7 @@ import sys
 
 import jax
 
+from initjax.support.command import program
 from initjax.support.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
@@ -33,8 +34,14 @@ def describe_environment() -> dict[str, str | bool | None]:
         "initjax": __version__,
         **dict(zip(("commit", "dirty"), _commit(), strict=True)),
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", *_program(), *sys.argv[1:]]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """What was typed; of a file elsewhere only the name, because results travel."""
+    words = [pathlib.Path(w).name if pathlib.Path(w).is_absolute() else w for w in program()]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def _version(package: str) -> str | None:
@@ -71,16 +78,6 @@ def _commit(
     if commit == "(initial)":
         return None, None
     return commit, any(words[0] != "#" for words in lines)
-
-
-def _program() -> list[str]:
-    """How this process was started: a module, or a file as seen from the working folder."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None:
-        return ["-m", spec.name.removesuffix(".__main__")]
-    path = pathlib.Path(sys.argv[0]).absolute()
-    here = pathlib.Path.cwd()
-    return [str(path.relative_to(here)) if path.is_relative_to(here) else path.name]
 
 
 def _cpu_name() -> str:

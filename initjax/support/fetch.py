@@ -9,8 +9,6 @@ import threading
 import urllib.error
 import urllib.request
 
-import tqdm
-
 from initjax.support.files import user_path, whole_file
 
 _CONNECT_SECONDS = 9  # for name resolution, connection and the head of the answer together
@@ -66,7 +64,9 @@ def fetch(url: str, target: pathlib.Path, size: int | None, sha256: str) -> None
                 )
 
 
-def _progress(url: str, size: int | None) -> tqdm.tqdm:
+def _progress(url: str, size: int | None):
+    import tqdm  # comes with extras; the cache's folder, which commands ask for here, does not
+
     return tqdm.tqdm(
         total=size, desc=url, unit="B", unit_scale=True, disable=not sys.stderr.isatty()
     )

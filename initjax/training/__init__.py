@@ -1,5 +1,11 @@
 """Training runs: one compiled program a run, resumed bit for bit."""
 
+# ruff: noqa: E402 - without the extra, the imports below would not say what to install.
+
+from initjax.support import extras
+
+extras.need("train")
+
 from initjax.training.config import (
     Config as Config,
 )

@@ -19,6 +19,7 @@ from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
 from initjax.network.warm_starts import read_warm_start
 from initjax.support.arguments import one_of
+from initjax.support.command import program
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json
 from initjax.support.naming import Call, parse
@@ -205,7 +206,10 @@ class Config:
         _told("activation", get_activation, self.activation)
 
     def command(self) -> str:
-        """The command that repeats the run."""
+        """The command that repeats the run: as this process was started, or `initjax train`."""
+        words = program()
+        if words[-1] != "train" and not words[-1].endswith("launch.py"):
+            words = ["initjax", "train"]
         base = Config.create(preset=self.preset)
         flags = []
         for field in dataclasses.fields(self):
@@ -222,7 +226,7 @@ class Config:
             else:
                 text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 flags.append(f"--{field.name}={text}")
-        return shlex.join(["python", "launch.py", *flags])
+        return shlex.join([*words, *flags])
 
     def _fields(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -84,7 +84,6 @@ def save_reference(
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
     parser = commands.Parser(
-        prog="python -m initjax.training.reference",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -7,11 +7,13 @@ import sys
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from helpers import ROOT
 
 import initjax
 from initjax.initializers.base import INITIALIZERS, entries
 from initjax.initializers.catalog import kurtosis, page
+from initjax.support import command
 from initjax.support.errors import UserError
 from initjax.support.naming import parse
 
@@ -57,10 +59,10 @@ def test_what_is_public_is_registered():
 def test_the_package_has_the_face_and_no_more_modules():
     for name in initjax.initializers.__all__:
         assert getattr(initjax, name) is getattr(initjax.initializers, name)
-    code = "import initjax, types; print(*(n for n in vars(initjax) if not n.startswith('_') and"
+    code = "import initjax, types; print(*(n for n in dir(initjax) if not n.startswith('_') and"
     code += " isinstance(getattr(initjax, n), types.ModuleType)))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     wings = {path.parent.name for path in (ROOT / "initjax").glob("*/__init__.py")}
     assert set(done.stdout.split()) <= wings | {"meanfield"}
 
@@ -154,6 +156,19 @@ def test_the_page_is_up_to_date():
     assert pictures == shown
 
 
+def test_saved_texts_are_what_the_code_says(monkeypatch):
+    """If this fails: python docs/generate.py"""
+    monkeypatch.syspath_prepend(DOCS)
+    monkeypatch.setenv("COLUMNS", "100")
+    import generate
+
+    before = set(flags.FLAGS)
+    for name, text in generate.saved_texts().items():
+        assert command.saved_text(name) == text, name
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
 def test_kurtosis():
     assert kurtosis("he_uniform") == 1.8
     assert kurtosis("zeros") is None
@@ -165,15 +180,15 @@ def test_importing_the_module_leaves_the_function():
     """In a fresh process, where no other test has imported it."""
     code = "import initjax.names; print('nspl' in initjax.names()); from initjax import names"
     code += "; print(names is initjax.names)"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "True\nTrue\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["initjax", "initjax.names"])
 def test_terminal_table(module):
-    command = [sys.executable, "-m", module]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    line = [sys.executable, "-m", module]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert "nspl" in done.stdout and "he_normal, kaiming_normal" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100

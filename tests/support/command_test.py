@@ -18,7 +18,9 @@ COMMANDS = {
     "signal": ["-m", "initjax.signal"],
     "names": ["-m", "initjax.names"],
     "initjax": ["-m", "initjax"],
+    "train": ["-m", "initjax", "train"],
 }
+WITHOUT_JAX = ("names", "initjax")
 
 
 def start(*arguments, **kwargs):
@@ -66,8 +68,8 @@ command.run(main, resumes={resumes})
     ("print('half'); signal.raise_signal(signal.SIGINT)", False, (130, "half\n", "Stopped.\n")),
     ("signal.raise_signal(signal.SIGINT)", True,
      (130, "", "Stopped; what was saved before is kept.\n")),
-    ("command.Parser(prog='tool').parse_args(['--foo'])", False,
-     (1, "", "error: unrecognized arguments: --foo\n`tool --help` lists what it takes.\n")),
+    ("command.program = lambda: ['tool']; command.Parser().parse_args(['--foo'])", False,
+     (1, "", "error: unrecognized arguments: --foo.\n`tool --help` lists what it takes.\n")),
     ("raise UserError('layer' + chr(27) + '[2J' + chr(155) + ': bad' + chr(10) + 'hint')", False,
      (1, "", "error: layer\\x1b[2J\\x9b: bad\nhint\n")),
     ("command.show('shard' + chr(27) + ']0;x' + chr(7) + chr(10) + 'two')", False,
@@ -121,7 +123,7 @@ def test_ctrl_c_while_a_thread_works():
     assert time.monotonic() - began < 100
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_JAX])
 def test_ctrl_c_while_importing(name, tmp_path):
     """Of all that is imported JAX takes longest; here it is a module that waits."""
     (tmp_path / "jax.py").write_text("import time; print('importing', flush=True); time.sleep(200)")
@@ -140,7 +142,40 @@ def test_importing_leaves_ctrl_c_to_the_user():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help(name):
     status, out, err = finish(start(*COMMANDS[name], "--help"))
-    assert (status, err) == (0, "") and len(out.splitlines()) > 3
+    assert (status, err) == (0, "") and len(out.splitlines()) >= 3
+    assert "{command}" not in out
+
+
+def test_what_needs_no_jax_does_not_import_it(tmp_path):
+    """Which takes a second: helps, the list of commands and of initializers, the version."""
+    (tmp_path / "jax.py").write_text("raise AssertionError('JAX is imported')")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    lines = [[*arguments, "--help"] for arguments in COMMANDS.values()]
+    lines += [COMMANDS[name] for name in WITHOUT_JAX]
+    lines += [["-m", "initjax", "--version"], ["-m", "initjax", "compare", "--help"]]
+    started = [start(*line, env=os.environ | {"PYTHONPATH": path}) for line in lines]
+    for line, (status, _, err) in zip(lines, map(finish, started), strict=True):
+        assert (status, err) == (0, ""), line
+
+
+def test_a_command_is_named_as_it_was_started():
+    started = [
+        start("-m", "initjax", "signal", "--help"), start("-m", "initjax.signal", "--help"),
+        start(str(ROOT / "launch.py"), "--help", cwd=ROOT),
+        start("launch.py", "--help", cwd=ROOT),
+    ]  # fmt: skip
+    outs = [out for _, out, _ in map(finish, started)]
+    assert outs[0].startswith("usage: python -m initjax signal [-h]")
+    assert outs[1].startswith("usage: python -m initjax.signal [-h]")
+    assert all("\n  python launch.py --init=nspl --model" in out for out in outs[2:])
+
+
+def test_a_near_miss():
+    started = [
+        start("-m", "initjax", "trian"), start("-m", "initjax", "fit", "w.npz", "--outt=x"),
+    ]  # fmt: skip
+    errs = [err for _, _, err in map(finish, started)]
+    assert "Did you mean train?" in errs[0] and "Did you mean --out?" in errs[1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 import initjax
-import launch
+from initjax.comparison import grid, launcher
 from initjax.support import command
 from initjax.support.errors import UserError
 from initjax.support.naming import Call, parse as parse_name
@@ -20,13 +20,13 @@ from initjax.training import Config, config as configs
 def parse():
     """The Config of a command line, by the launcher's own flags."""
     before = set(flags.FLAGS)
-    launch.define_flags()
+    launcher.define_flags()
 
     def parse(command):
-        for field in dataclasses.fields(Config):
-            flags.FLAGS[field.name].unparse()
+        for name in (*(field.name for field in dataclasses.fields(Config)), "config", "seeds"):
+            flags.FLAGS[name].unparse()
         flags.FLAGS(shlex.split(command))
-        return launch.config_from_flags()
+        return launcher.config_from_flags()
 
     yield parse
     for name in set(flags.FLAGS) - before:
@@ -59,8 +59,8 @@ def test_every_field_is_a_flag_with_the_same_default(parse):
 )
 def test_command_repeats_the_run(parse, settings):
     config = Config.create(**settings)
-    assert shlex.split(config.command())[:2] == ["python", "launch.py"]
-    assert parse(config.command().removeprefix("python ")) == config
+    assert shlex.split(config.command())[:2] == ["initjax", "train"]
+    assert parse(config.command().removeprefix("initjax ")) == config
     # Not by the defaults alone.
     for name, value in settings.items():
         assert getattr(config, name) == value
@@ -236,7 +236,7 @@ def test_values_are_taken_as_their_texts(parse):
     config = Config(init=initjax.nspl(alpha=2.0), model=parse_name("mlp(width=8)"))
     assert config.model == "mlp(width=8)" and config.init == repr(initjax.nspl(alpha=2.0))
     assert config.init.value == initjax.nspl(alpha=2.0)
-    assert parse(config.command().removeprefix("python ")) == config
+    assert parse(config.command().removeprefix("initjax ")) == config
 
 
 @pytest.mark.parametrize(
@@ -267,6 +267,54 @@ def test_folders_of_earlier_versions_are_still_those_of_the_same_runs(settings, 
     config = Config.create(**settings)
     assert config.run_name() == name
     assert hashlib.sha256(config.to_json().encode()).hexdigest()[:16] == digest
+
+
+def test_config_repeats_a_run(parse, tmp_path):
+    """Of a preset, of steps, of names with arguments, of flags that are lists; flags override."""
+    for settings in (
+        {"preset": "resnet_cifar", "epochs": 3.0, "nesterov": True, "boundaries": (0.2, 0.4)},
+        {
+            "steps": 7,
+            "model": "mlp(depth=3)",
+            "init": "nspl(ratio=30)",
+            "download": True,
+        },
+        {"learning_rate_rules": "Conv_0=0.5,Dense=0.1", "loss": "squared_error", "seed": 3},
+    ):
+        config = Config.create(**settings)
+        (tmp_path / "config.json").write_text(config.to_json())
+        flag = f"launch.py --config={tmp_path / 'config.json'}"
+        assert parse(flag) == config
+        # What a run is named after is the same, so that the same command goes on with it.
+        assert parse(flag).run_name() == config.run_name()
+        assert parse(f"{flag} --epochs=2 --init=zeros") == dataclasses.replace(
+            config, epochs=2.0, steps=0, init="zeros"
+        )
+    parse(f"{flag} --seeds=2")
+    assert launcher.grid_from_flags()[0].seeds == (0, 1)
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    (None, "No such file"), ("{", "no JSON"), ("[" * 100_000, "no JSON"), ("[]", "no config.json"),
+    ('{"init": "nspl", "colour": 1}', "no config.json"), ('{"init": 3}', "--init"),
+    (b"\xff", "no JSON"),
+])  # fmt: skip
+def test_config_that_is_none(parse, tmp_path, text, reason):
+    if text is not None:
+        (tmp_path / "c").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=reason):
+        parse(f"launch.py --config={tmp_path / 'c'}")
+
+
+def test_help_has_every_flag_once_and_its_default(parse):
+    text = launcher.help_text()
+    known = [field.name for field in dataclasses.fields(Config)]
+    known += ["seeds", "baseline", "margin", "tune", "until_decided", "population", "config"]
+    grouped = [name for names in launcher.GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted([*known, "compilation_cache"])
+    assert "--learning_rate=NUMBER[,...]\n      Peak learning rate. (default: 0.1)" in text
+    assert "--seed=INTEGER\n" in text and "--[no]nesterov" in text
+    assert {name for name in grouped if f"={name}[" in text} <= set(grid.SEVERAL)
 
 
 @pytest.mark.parametrize(
