@@ -1,0 +1,95 @@
+"""The pages' examples run, their command lines are flags that exist, and no page is left out."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+from helpers import ROOT
+
+from initjax.comparison import __main__ as compare, launcher
+from initjax.fit import __main__ as fit
+from initjax.signal import __main__ as signal
+from initjax.support import command
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.name != "initializers.md")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+OURS = re.compile(r"^ *((?:python (?:launch\.py|-m initjax)|initjax) .*)", re.MULTILINE)
+
+
+def name(path):
+    return str(path.relative_to(DOCS))
+
+
+def python(path):
+    """The page's code, in one piece as its reader runs it."""
+    return "\n".join(text for kind, text in BLOCK.findall(path.read_text()) if kind == "python")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in PAGES if python(path)], ids=name)
+def test_code(path, tmp_path, monkeypatch, capsys):
+    if "runs/" in python(path) or "model, params, batch" in python(path):
+        pytest.skip("it is of what the reader has")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python(path), str(path), "exec"), {"__name__": "page"})
+
+
+def commands():
+    """(page, words) of every command line of ours."""
+    for path in [*PAGES, ROOT / "README.md"]:
+        text = path.read_text().replace("\\\n", " ")
+        text = re.sub(r"^```(python|pycon)\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        for line in OURS.findall(text):
+            words = shlex.split(line, comments=True)
+            if words[:2] == ["python", "launch.py"]:
+                yield name(path) if path in PAGES else path.name, ["train", *words[2:]]
+            elif words[:1] == ["initjax"] and len(words) > 1:
+                yield name(path) if path in PAGES else path.name, words[1:]
+            elif words[:2] == ["python", "-m"] and words[2].startswith("initjax."):
+                module = words[2].removeprefix("initjax.").replace("comparison", "compare")
+                yield name(path) if path in PAGES else path.name, [module, *words[3:]]
+
+
+@pytest.fixture(scope="module")
+def launcher_flags():
+    before = set(flags.FLAGS)
+    launcher.define_flags()
+    yield
+    for flag in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, flag)
+
+
+def test_command_lines(launcher_flags):
+    """Of each the flags are known; that the files are there is not asked."""
+    found = list(commands())
+    assert len(found) > 20
+    parsers = {"fit": fit, "signal": signal, "compare": compare}
+    for page, (kind, *arguments) in found:
+        if arguments[-1:] == ["--help"] or kind not in ("train", *parsers):
+            continue
+        arguments = [word for word in arguments if word != "..."]
+        if kind == "train":
+            for flag in flags.FLAGS:
+                flags.FLAGS[flag].unparse()
+            left = command.parse_absl_flags(["initjax train", *arguments])
+            assert len(left) == 1, (page, arguments)
+        else:
+            parsers[kind].create_parser().parse_args(arguments)
+
+
+def test_every_page_is_in_the_contents():
+    contents = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    missing = [name(path) for path in sorted(DOCS.rglob("*.md")) if name(path) not in contents]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links(path):
+    """Within the pages; mkdocs checks anchors too, where it is installed."""
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+            assert pathlib.Path(path.parent / target).resolve().is_relative_to(DOCS), target
