@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from initjax.support.errors import UserError
+from initjax.support.text import shown
 
 _OWN_NAME = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)\s*(\(.*\))?\s*", re.DOTALL)
 
@@ -128,7 +129,13 @@ def _value(node, text):
     if not is_infinity and (call := _call(node, text)) is not None:
         return call
     try:
+        for part in ast.walk(node):
+            number = getattr(part, "value", None)
+            if isinstance(number, int) and number.bit_length() > 63:
+                raise UserError(f"{shown(number)} in {shown(text)} is more than 64 bits hold.")
         return ast.literal_eval(_Infinity().visit(copy.deepcopy(node)))
+    except UserError:  # which is a ValueError
+        raise
     except (ValueError, TypeError, MemoryError, RecursionError):
         raise _not_a_value(ast.unparse(node), text) from None
 
