@@ -1,6 +1,7 @@
 """How much fits into this machine."""
 
 import os
+from typing import Any
 
 import jax
 
@@ -9,8 +10,8 @@ from initjax.support.errors import UserError
 _GIB = 2.0**30
 
 
-def device_memory(device: jax.Device) -> float:
-    """Bytes that a device holds: of a CPU the machine's; infinite where it does not say."""
+def device_memory(device: Any) -> float:
+    """Bytes that a `jax.Device` holds: of a CPU the machine's; infinite where it does not say."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return float(limit)

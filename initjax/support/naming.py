@@ -129,13 +129,7 @@ def _value(node, text):
     if not is_infinity and (call := _call(node, text)) is not None:
         return call
     try:
-        for part in ast.walk(node):
-            number = getattr(part, "value", None)
-            if isinstance(number, int) and number.bit_length() > 63:
-                raise UserError(f"{shown(number)} in {shown(text)} is more than 64 bits hold.")
         return ast.literal_eval(_Infinity().visit(copy.deepcopy(node)))
-    except UserError:  # which is a ValueError
-        raise
     except (ValueError, TypeError, MemoryError, RecursionError):
         raise _not_a_value(ast.unparse(node), text) from None
 
@@ -242,6 +236,8 @@ class Registry(Mapping[str, Any]):
 
     def _argument(self, value, call):
         if not isinstance(value, Call):
+            if isinstance(value, int) and value.bit_length() > 63:
+                raise UserError(f"{call.name}: {shown(value)} is more than 64 bits hold.")
             return value
         if value.name not in self._nested:
             raise _not_a_value(str(value), call)
