@@ -225,7 +225,7 @@ def read_done(folder: pathlib.Path | None) -> dict[tuple, Run]:
     done = {}
     path = None if folder is None else folder / "rows.jsonl"
     if path and path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_text(errors="replace").splitlines():
             try:
                 run = Run.from_json(line)
             except UserError:

@@ -176,6 +176,7 @@ class _Book:
     def __init__(self, folder):
         self.folder = None if folder is None else pathlib.Path(folder).expanduser()
         self.rows: dict[tuple, Run] = {}
+        self.check = lambda: None  # that the folder is still the one that was opened
         self._held = contextlib.ExitStack()
 
     def __enter__(self):
@@ -186,29 +187,38 @@ class _Book:
                 path.open("a").close()
             except OSError as error:
                 raise UserError(f"{path} cannot be written: {error.strerror}.") from None
-            self._held.enter_context(alone_in(self.folder, path.name))
+            self.check = self._held.enter_context(alone_in(self.folder, path.name))
             self._read(path)
         return self
 
     def __exit__(self, *exception):
-        self._held.close()
+        return self._held.__exit__(*exception)
 
     def _read(self, path):
         with path.open("rb+") as file:
             text = file.read()
             whole = text.rfind(b"\n") + 1
             file.truncate(whole)  # a last line that a kill has cut off is computed again
-        for number, line in enumerate(text[:whole].decode().splitlines(), 1):
+        for number, line in enumerate(text[:whole].split(b"\n")[:-1], 1):
             try:
-                run = Run.from_json(line)
+                run = Run.from_json(line.decode())
+                if run.to_json() != self.rows.setdefault(run.key, run).to_json():
+                    raise UserError(f"{run} is there twice with different values.")
             except UserError as error:
-                raise UserError(f"{path}, line {number}: {error}") from None
-            self.rows[run.key] = run
+                why = str(error).rstrip(".")
+            except UnicodeDecodeError:
+                why = "not text in UTF-8"
+            else:
+                continue
+            raise UserError(
+                f"{path}, line {number}: {why}.\nDelete the line: what is not there is run again."
+            )
 
     def add(self, runs: Sequence[Run]) -> list[Run]:
         """Keeps rows that are not there yet, and returns those."""
         new = [run for run in runs if run.key not in self.rows]
         if self.folder is not None:
+            self.check()
             with (self.folder / "rows.jsonl").open("a") as file:
                 file.write("".join(run.to_json() + "\n" for run in new))
                 file.flush()
@@ -232,8 +242,10 @@ class _Book:
                 saved = json.loads((place / "jobs.json").read_text())
                 keys = [Run.from_json(json.dumps(row)).key for row in saved["jobs"]]
                 chunk = _Chunk(tuple(wanted[key] for key in keys), saved["size"])
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # of jobs that nobody wants now
+            if chunk.digest != place.name:
+                continue  # damaged; what it was is begun under its own name, and finds its state
             if all(job.key in self.rows for job in chunk.jobs):
                 shutil.rmtree(place)  # killed between its rows and this line
             else:
@@ -317,7 +329,7 @@ class _Population:
     def _steps(self, job):
         config = job.config
         per_epoch = len(self._dataset(job).train_labels) // config.batch_size
-        return config.steps or max(round(config.epochs * per_epoch), 1)
+        return config.total_steps(per_epoch)
 
     def _replicas(self, chunk) -> tuple[Replicas, bool]:
         """The programs of a chunk, and whether they are new."""
@@ -340,11 +352,16 @@ class _Population:
         with contextlib.ExitStack() as stack:
             save = tree = None
             if self._book.folder is not None:
+                self._book.check()
                 place = self._book.place_of(chunk)
                 place.mkdir(parents=True, exist_ok=True)
                 write_whole(place / "jobs.json", chunk.to_json() + "\n")
                 checkpoints = stack.enter_context(Checkpoints(place / "state", chunk.to_json()))
-                save = checkpoints.save
+
+                def save(step, tree):
+                    self._book.check()
+                    checkpoints.save(step, tree)
+
                 like = replicas.shapes(len(members)) | measured.arrays
                 tree = checkpoints.restore_latest(like, self._listener.say)
             if tree is None:
@@ -457,7 +474,7 @@ class _Measured:
 
     def __init__(self, number: int, config: Config, replicas: Replicas):
         self.number, self.batch_size = number, config.batch_size
-        self.every = max(round(config.eval_every * replicas.steps_per_epoch), 1)
+        self.every = config.evaluation_interval(replicas.steps_per_epoch)
         last = replicas.total_steps
         self._steps = np.array([*range(self.every, last, self.every), last])
         curves = np.full((len(self._steps), number, len(CURVES)), np.nan)

@@ -20,6 +20,7 @@ from typing import Any
 
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json
+from initjax.support.text import shown
 
 CURVES = ("eval_accuracy", "eval_loss", "train_accuracy", "train_loss")
 PHASES = ("test", "tuning")
@@ -319,18 +320,13 @@ def _number(row, name) -> float | None:
             return float(value)
     except (ValueError, OverflowError):
         pass
-    raise UserError(f"{name}={_shown(value)} is not a number.")
-
-
-def _shown(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    raise UserError(f"{name}={shown(value)} is not a number.")
 
 
 def _whole(row, name) -> int | None:
     number = _number(row, name)
     if number is not None and not number.is_integer():
-        raise UserError(f"{name}={_shown(row[name])} is not a whole number.")
+        raise UserError(f"{name}={shown(row[name])} is not a whole number.")
     if number is None:
         return None
     try:
@@ -344,7 +340,7 @@ def _curve(row, name) -> tuple[float, ...]:
     if _absent(values):
         return ()
     if not isinstance(values, list):
-        raise UserError(f"{name}={_shown(values)} is not a list; it is a curve's, as long as step.")
+        raise UserError(f"{name}={shown(values)} is not a list; it is a curve's, as long as step.")
     return tuple(math.nan if _absent(v) else _number({name: v}, name) for v in values)
 
 
@@ -366,7 +362,7 @@ def _run(row: Mapping[str, Any]) -> Run:
             raise UserError(f"no {name}. A row needs start, seed and accuracy; here is {names}.")
     setting = row.get("setting") or {}
     if not isinstance(setting, dict):
-        raise UserError(f"setting={_shown(setting)} is not of the form {{name: value}}.")
+        raise UserError(f"setting={shown(setting)} is not of the form {{name: value}}.")
     known = {field.name for field in dataclasses.fields(Run)} | {"failed"}
     others = {k: v for k, v in row.items() if k not in known and not _absent(v)}
     curves = {name: _curve(row, name) for name in ("step", *CURVES)}

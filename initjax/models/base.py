@@ -14,6 +14,7 @@ from initjax.models.convolution import convolve
 from initjax.support.arguments import not_negative, positive
 from initjax.support.errors import UserError
 from initjax.support.naming import Call, Registry
+from initjax.support.text import shown
 from initjax.theory.activations import get_activation
 
 Init = str | Call | Callable
@@ -71,8 +72,10 @@ class ImageClassifier(nn.Module):
     def __post_init__(self):
         for name in ("num_classes", "depth", "width"):
             value = getattr(self, name, 1)
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise UserError(f"{name}={value!r} must be a whole number, 1 or more.")
+            if not isinstance(value, numbers.Integral) or not 1 <= value < 2**31:
+                raise UserError(
+                    f"{name}={shown(value)} must be a whole number, 1 or more and below 2^31."
+                )
         self.kernel_init = get(self.kernel_init)
         if self.dense_init is not None:
             self.dense_init = get(self.dense_init)

@@ -9,6 +9,7 @@ import optax
 
 from initjax.refine.reports import Report
 from initjax.refine.targets import TARGETS
+from initjax.support.arguments import count
 from initjax.support.naming import Call, Registry
 
 _GIVEN = ("model", "params", "batch", "key", "held_out", "loss")
@@ -24,6 +25,9 @@ def _settings(name: str, method: Callable) -> Callable[..., tuple[Callable, dict
         raise METHODS.not_of_the_form(f"{name} takes no {' and no '.join(missing)}.")
 
     def settings(**arguments):
+        for argument, value in arguments.items():
+            if isinstance(value, int):  # said before anything runs
+                count(value, argument, -(2**31))
         return method, arguments
 
     parameters = [

@@ -11,6 +11,7 @@ histograms.png.
 
 import argparse
 import concurrent.futures
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from initjax.data.augmentation import normalize
 from initjax.data.load import load
 from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
+from initjax.models.sizes import bounded
 from initjax.network.conventions import conventional_layout
 from initjax.network.layouts import find_layouts
 from initjax.network.paths import named_leaves
@@ -31,6 +33,7 @@ from initjax.support import command as commands
 from initjax.support.arguments import count
 from initjax.support.compiling import remember_programs
 from initjax.support.errors import UserError
+from initjax.support.memory import check_fits
 from initjax.support.naming import split_names
 
 _LEAVES = {"scale": "ones", "mean": "zeros", "var": "ones"}  # of normalizations
@@ -85,7 +88,10 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
     x, num_classes, source = _inputs(flags)
     model = create_model(flags.model, num_classes=num_classes, activation=flags.activation)
     try:
-        shapes = dict(jax.eval_shape(model.init, weights_key, x))
+        with bounded(flags.model):
+            shapes = dict(jax.eval_shape(model.init, weights_key, x))
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise UserError(f"--model={flags.model} does not take inputs {x.shape[1:]}: {line}") from (
@@ -147,6 +153,8 @@ def _inputs(flags):
         ) from None
     if len(shape) != 3:
         raise UserError(f"--input_shape={flags.input_shape!r} is not height,width,channels.")
+    needed = 12 * flags.batch_size * math.prod(shape)  # drawn in float64
+    check_fits(f"--batch_size={flags.batch_size}", needed, "Take fewer or smaller inputs.")
     noise = np.random.default_rng(flags.seed).standard_normal((flags.batch_size, *shape))
     return (
         jnp.asarray(noise, jnp.float32),

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 import jax
 
 from initjax.support.errors import UserError
+from initjax.support.text import shown
+
+_MOST = 2**31 - 1  # that an int32 of JAX holds
 
 
 def finite(value, name: str) -> float:
@@ -14,9 +17,11 @@ def finite(value, name: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
-        raise UserError(f"{name}={value!r} is not a number.") from None
+        raise UserError(f"{name}={shown(value)} is not a number.") from None
+    except OverflowError:
+        raise UserError(f"{name}={shown(value)} is more than a float holds.") from None
     if not math.isfinite(number):
-        raise UserError(f"{name}={value!r} is not finite.")
+        raise UserError(f"{name}={shown(value)} is not finite.")
     return number
 
 
@@ -37,13 +42,15 @@ def not_negative(value, name: str) -> float:
 
 
 def count(value, name: str, least: int = 1) -> int:
-    """`value` as an int, if it is one and `least` or more."""
+    """`value` as an int, if it is one, `least` or more, and an int32 holds it."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise UserError(f"{name}={value!r} is not an int.") from None
+        raise UserError(f"{name}={shown(value)} is not an int.") from None
     if number < least:
-        raise UserError(f"{name}={number} must be at least {least}.")
+        raise UserError(f"{name}={shown(number)} must be at least {least}.")
+    if number > _MOST:
+        raise UserError(f"{name}={shown(number)} must be at most {_MOST}.")
     return number
 
 
@@ -51,5 +58,5 @@ def one_of(value: str, choices: Iterable[str], name: str) -> str:
     """`value`, if it is among the choices; a message leaves out an empty one, the default."""
     choices = tuple(choices)
     if value not in choices:
-        raise UserError(f"{name}={value!r} is not one of {', '.join(filter(None, choices))}.")
+        raise UserError(f"{name}={shown(value)} is not one of {', '.join(filter(None, choices))}.")
     return value

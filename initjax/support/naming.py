@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from initjax.support.errors import UserError
+from initjax.support.text import shown
 
 _OWN_NAME = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)\s*(\(.*\))?\s*", re.DOTALL)
 
@@ -235,6 +236,8 @@ class Registry(Mapping[str, Any]):
 
     def _argument(self, value, call):
         if not isinstance(value, Call):
+            if isinstance(value, int) and value.bit_length() > 63:
+                raise UserError(f"{call.name}: {shown(value)} is more than 64 bits hold.")
             return value
         if value.name not in self._nested:
             raise _not_a_value(str(value), call)

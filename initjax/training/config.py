@@ -23,6 +23,7 @@ from initjax.support.command import program
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json
 from initjax.support.naming import Call, parse
+from initjax.support.text import shown
 from initjax.theory.activations import activation_names, get_activation
 from initjax.training.layer_rates import read_rules
 from initjax.training.objective import DEFAULT_LOSS, LOSSES
@@ -31,6 +32,8 @@ from initjax.training.recipes import PRESETS
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
 PRECISIONS = ("float32", "bfloat16")
+
+_MOST_STEPS = 2**31  # an int32 counts them
 
 
 # These say where a run finds and leaves things; they do not change what it computes.
@@ -181,13 +184,13 @@ class Config:
             raise UserError(f"--boundaries={','.join(self.boundaries)} are not numbers.") from None
         for name, holds, rule in (
             ("epochs", 0 < self.epochs < float("inf") or self.steps > 0, "positive and finite"),
-            ("steps", 0 <= self.steps < 2**31, "in [0, 2^31)"),
-            ("batch_size", self.batch_size > 0, "positive"),
+            ("steps", 0 <= self.steps < _MOST_STEPS, "in [0, 2^31)"),
+            ("batch_size", 0 < self.batch_size < 2**31, "positive and below 2^31"),
             ("image_size", 0 <= self.image_size <= MAX_SIZE, f"0 to {MAX_SIZE} pixels"),
             ("learning_rate", 0 < self.learning_rate < float("inf"), "positive"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < float("inf"), "0 or more and finite"),
-            ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
+            ("warmup_steps", 0 <= self.warmup_steps < _MOST_STEPS, "in [0, 2^31)"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("eval_every", 0 < self.eval_every < float("inf"), "positive and finite"),
             ("seed", 0 <= self.seed < 2**32, "in [0, 2^32)"),
@@ -195,7 +198,7 @@ class Config:
             ("boundaries", list(self.boundaries) == sorted(self.boundaries), "in rising order"),
         ):
             if not holds:
-                raise UserError(f"--{name}={getattr(self, name)} must be {rule}.")
+                raise UserError(f"--{name}={shown(getattr(self, name))} must be {rule}.")
         for name, (look_up, may_be_empty) in _NAMED.items():
             given = getattr(self, name)
             if not isinstance(given, Named):
@@ -204,6 +207,33 @@ class Config:
                 text = given if isinstance(given, str | Call) else repr(value)
                 object.__setattr__(self, name, Named(str(text), value))
         _told("activation", get_activation, self.activation)
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Steps of the run.
+
+        Raises:
+          UserError: more than an int32 counts.
+        """
+        steps = self.steps or self.epochs * steps_per_epoch
+        if steps >= _MOST_STEPS:
+            days = steps / 1000 / (24 * 3600)
+            raise UserError(
+                f"--epochs={self.epochs:g} of {steps_per_epoch} steps are {steps:.3g} steps, which"
+                f" at 1,000 a second take {days:.2g} days.\nAt most {_MOST_STEPS - 1:,} can be"
+                " counted: take fewer epochs, or a larger --batch_size."
+            )
+        return max(round(steps), 1)
+
+    def evaluation_interval(self, steps_per_epoch: int) -> int:
+        """Steps from one evaluation to the next."""
+        return max(round(min(self.eval_every * steps_per_epoch, _MOST_STEPS)), 1)
+
+    def evaluation_steps(self, steps_per_epoch: int, step: int) -> list[int]:
+        """The steps up to `step` at which the run is evaluated: of rows, if it stands there."""
+        every = self.evaluation_interval(steps_per_epoch)
+        steps = list(range(every, step + 1, every))
+        ends = step == self.total_steps(steps_per_epoch) and step % every
+        return [*steps, step] if ends else steps
 
     def command(self) -> str:
         """The command that repeats the run: as this process was started, or `initjax train`."""

@@ -50,7 +50,7 @@ def load_run(folder: str | os.PathLike) -> Run:
         config = Config(**saved)
     except OSError:
         raise UserError(f"{folder} is not the folder of a run: it has no config.json.") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / 'config.json'} is not a configuration: {error}") from None
     try:
         facts = json.loads((folder / "data.json").read_text())
@@ -59,7 +59,7 @@ def load_run(folder: str | os.PathLike) -> Run:
     except FileNotFoundError:
         dataset = load(config.dataset, config.data_dir or None, config.image_size or None)
         num_classes, mean, std = dataset.num_classes, dataset.mean, dataset.std
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{folder / 'data.json'} cannot be read: {error!r}") from None
     state = read_latest(folder / "checkpoints", config.settings())["state"]
     variables = {name: state[name] for name in ("params", "batch_stats") if state.get(name)}

@@ -124,9 +124,9 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     folder = open_workdir(config)
     save_data_facts(folder, dataset)
     with (
-        alone_in(folder),
+        alone_in(folder) as check,
         Checkpoints(folder / "checkpoints", config.settings()) as checkpoints,
-        Reporter(folder, trainer.total_steps, trainer.steps_per_epoch) as reporter,
+        Reporter(folder, trainer.total_steps, trainer.steps_per_epoch, check) as reporter,
     ):
         reporter.say(
             f"{dataset.name}: {len(dataset.train_labels)} training and {len(dataset.test_labels)}"
@@ -140,7 +140,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             f" on {trainer.devices}, {config.precision}"
         )
         reporter.say(f"repeat with: {config.command()}")
-        log = StatisticsLog(folder, trainer) if config.record_statistics else None
+        log = StatisticsLog(folder, trainer, reporter.say) if config.record_statistics else None
         like = {"state": state, "totals": totals} | ({"logged": state.params} if log else {})
         restored = checkpoints.restore_latest(like, reporter.say)
         if restored:
@@ -160,11 +160,17 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             text = report.to_json(environment=describe_environment())
             write_whole(folder / "refine.json", text + "\n")
             reporter.say(str(report))
-        reporter.resume(int(state.step))
+        expected = config.evaluation_steps(trainer.steps_per_epoch, int(state.step))
+        reporter.resume(int(state.step), expected)
         if log and restored:
-            log.resume(int(state.step), restored["logged"])
+            log.resume(int(state.step), restored["logged"], expected)
         elif log:
             log.begin(state)
+
+        def save(step, tree):
+            check()
+            checkpoints.save(step, tree | ({"logged": log.params} if log else {}))
+
         if int(state.step) < trainer.total_steps:
             reporter.say("compiling the training step")
             seconds = reporter.rows[-1]["seconds"] if reporter.rows else 0.0
@@ -174,12 +180,10 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
                 totals,
                 reporter,
                 seconds=seconds,
-                save=lambda step, tree: checkpoints.save(
-                    step, tree | ({"logged": log.params} if log else {})
-                ),
+                save=save,
                 record=log.record if log else None,
             )
-        if not reporter.rows:
+        if not reporter.rows or reporter.rows[-1]["step"] < trainer.total_steps:
             raise UserError(
                 f"The run in {folder} is finished, but its metrics.jsonl has lost its rows.\n"
                 "Delete the folder to train again."
@@ -225,7 +229,7 @@ def run_steps(
     """
     order_of = order or trainer.order
     per_epoch, last_step = trainer.steps_per_epoch, trainer.total_steps
-    eval_steps = max(round(trainer.config.eval_every * per_epoch), 1)
+    eval_steps = trainer.config.evaluation_interval(per_epoch)
     batch_size = trainer.config.batch_size
     step = first_step = int(state.step)
     clock = time.perf_counter

@@ -2,17 +2,24 @@
 
 import pathlib
 import shutil
+import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import tensorboardX
+import tensorboardX.summary
 import tqdm
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 
 from initjax.support.files import strict_json
 from initjax.training.objective import METRICS
 from initjax.training.pictures import plot_curves
 from initjax.training.workdir import keep_rows
+
+_COLUMNS = ("epoch", "images_per_second", "seconds")
+_COLUMNS += tuple(f"{split}_{name}" for split in ("train", "eval") for name in METRICS)
 
 
 class Listener(Protocol):
@@ -47,14 +54,27 @@ class Reporter:
     Writes metrics.jsonl and TensorBoard events under `folder`, and shows the progress.
 
     A context manager: leaving it closes the files.
+
+    Args:
+      folder: of the run.
+      total_steps: of the run.
+      steps_per_epoch: of the run.
+      check: called before a row is written; raises where the folder is another's.
     """
 
-    def __init__(self, folder: pathlib.Path, total_steps: int, steps_per_epoch: int):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        total_steps: int,
+        steps_per_epoch: int,
+        check: Callable[[], None] = lambda: None,
+    ):
         self._path = folder / "metrics.jsonl"
         self._curves = folder / "curves.png"
         self._steps_per_epoch = steps_per_epoch
         self._total_steps = total_steps
-        self._events: tensorboardX.SummaryWriter | None = None
+        self._check = check
+        self._events: _Events | None = None
         size = shutil.get_terminal_size()  # 80 by 24 where tqdm would take it for 0, and be silent
         self._bar = tqdm.tqdm(
             total=total_steps,
@@ -80,19 +100,15 @@ class Reporter:
         self._bar.write(text, file=sys.stdout)
         sys.stdout.flush()
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, expected: Sequence[int] = ()) -> None:
         """Reads the rows up to `step` and drops later ones, which will be computed again.
 
-        Call it once, before the first `progress` or `evaluation`.
+        Call it once, before the first `progress` or `evaluation`. Of `expected` steps, those that
+        have no row are told.
         """
-        self.rows += keep_rows(self._path, step)
+        self.rows += keep_rows(self._path, step, expected, _COLUMNS, self.say)
         if step < self._total_steps:
-            # TensorBoard forgets the events that this run will write again.
-            self._events = tensorboardX.SummaryWriter(
-                str(self._path.parent / "tensorboard"),
-                purge_step=step + 1,
-                filename_suffix=f".{step}",
-            )
+            self._events = _Events(self._path.parent / "tensorboard", step)
         self._bar.initial = self._bar.n = step  # for the time left: these steps took none now
 
     def progress(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
@@ -108,12 +124,12 @@ class Reporter:
 
     def evaluation(self, row: dict) -> None:
         """Records one evaluation, as a row of metrics.jsonl and as TensorBoard scalars."""
+        self._check()
         self.rows.append(row)
         with self._path.open("a") as file:
             file.write(strict_json(row) + "\n")
-        for name, value in row.items():
-            if name not in ("step", "epoch", "seconds"):
-                self._events.add_scalar(name, value, row["step"])
+        shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "seconds")}
+        self._events.add(row["step"], shown)
         left = (self._total_steps - row["step"]) / row["step"] * row["seconds"]
         splits = (
             f"{shown} " + "  ".join(f"{name} {row[f'{split}_{name}']:.4f}" for name in METRICS)
@@ -128,6 +144,34 @@ class Reporter:
         """Draws curves.png."""
         if self.rows:
             plot_curves(self.rows, self._curves, title)
+
+
+class _Events:
+    """A file of TensorBoard events, written at once.
+
+    Not tensorboardX.SummaryWriter, which writes in a thread: where the disk is full it ends with a
+    traceback, and ten events later the run waits for it for ever.
+    """
+
+    def __init__(self, folder: pathlib.Path, step: int):
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{step}"
+        folder.mkdir(exist_ok=True)
+        self._file = RecordWriter(str(folder / name))
+        self._write(Event(file_version="brain.Event:2"))
+        # TensorBoard forgets the events that this run will write again.
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._write(Event(step=step, summary=tensorboardX.summary.scalar(name, value)))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, event):
+        event.wall_time = time.time()
+        self._file.write(event.SerializeToString())
 
 
 def folder_contents(folder: pathlib.Path) -> Sequence[str]:

@@ -8,7 +8,6 @@ order, augmented alike.
 
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from initjax.data.dataset import Dataset
+from initjax.models.sizes import bounded
 from initjax.support.arguments import one_of
 from initjax.support.caching import cached
+from initjax.support.memory import device_memory
 from initjax.training.config import Config
 from initjax.training.devices import ReplicaDevices
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, weights_key
-from initjax.training.start import Refinement, drawn_by, model_of, state_of, warm_started
+from initjax.training.start import COPIES, Refinement, drawn_by, model_of, state_of, warm_started
 from initjax.training.step import TrainState, train_step
 from initjax.training.trainer import Trainer, identity
 
@@ -190,9 +191,7 @@ def at_once(
 
 def _memory(device) -> float:
     """Bytes of a device that replicas may take."""
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    limit = device_memory(device) / (2 if device.platform == "cpu" else 1)
     return _MEMORY_SHARE * limit
 
 
@@ -215,7 +214,8 @@ def _step_bytes(config, dataset, model) -> float:
 def _state_shapes(model, image_shape, to_state):
     """What a model starts from, as shapes; nothing is drawn."""
     images = jnp.zeros((1, *image_shape))
-    return jax.eval_shape(lambda: to_state(model.init(jax.random.key(0), images)))
+    with bounded(type(model).__name__, COPIES):
+        return jax.eval_shape(lambda: to_state(model.init(jax.random.key(0), images)))
 
 
 def _stacked(trees):

@@ -9,6 +9,7 @@ import numpy as np
 from initjax.data.augmentation import normalize
 from initjax.data.dataset import Dataset
 from initjax.models.catalog import create_model
+from initjax.models.sizes import bounded
 from initjax.refine import methods
 from initjax.refine.reports import Report
 from initjax.support.compiling import OF_SAMPLERS, compile_program
@@ -18,6 +19,7 @@ from initjax.training.config import Config
 from initjax.training.step import TrainState
 
 _CALIBRATION_IMAGES = 1024
+COPIES = 3  # of the parameters, at least: themselves, gradients, and one moment
 
 
 def model_of(config: Config, num_classes: int, axis_name: str | None = None):
@@ -43,10 +45,12 @@ def drawn_by(model, image_shape, key):
     """The compiled `model.init`, for keys such as `key`: key -> variables, whatever the seed.
 
     Raises:
-      UserError: the network shrinks these images to nothing; it would train on its last bias, or
-        on NaN.
+      UserError: the network is more than this machine can train; or it shrinks these images to
+        nothing: it would train on its last bias, or on NaN.
     """
-    program = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)))).trace(key)
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
+    with bounded(type(model).__name__, COPIES):
+        program = init.trace(key)
     if empty := _first_empty(program.jaxpr):
         size = "x".join(map(str, image_shape))
         raise UserError(

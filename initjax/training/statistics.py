@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -75,20 +76,27 @@ class StatisticsLog:
         measured from there.
     """
 
-    def __init__(self, folder: pathlib.Path, trainer):
+    def __init__(self, folder: pathlib.Path, trainer, say: Callable[[str], None] = print):
+        self._say = say
         self._path = folder / "statistics.jsonl"
         self._statistics, self._steps_per_epoch = trainer.statistics, trainer.steps_per_epoch
         self.params = None
 
     def begin(self, state: TrainState) -> None:
         """Of a run that has not begun: its first line."""
-        keep_rows(self._path, -1)
+        self._keep(-1, ())
         self.record(0, state)
 
-    def resume(self, step: int, params) -> None:
-        """Of a run that stands at a step; later lines are dropped, which will be written again."""
-        keep_rows(self._path, step)
+    def resume(self, step: int, params, expected: Sequence[int] = ()) -> None:
+        """Of a run that stands at a step; later lines are dropped, which will be written again.
+
+        Of `expected` steps, those that have no line are told.
+        """
+        self._keep(step, (0, *expected))
         self.params = params
+
+    def _keep(self, step, expected):
+        keep_rows(self._path, step, expected, ("epoch",), self._say)
 
     def record(self, step: int, state: TrainState) -> dict[str, float]:
         """A line of the state at an evaluation. Nothing of it is for metrics.jsonl."""

@@ -48,7 +48,7 @@ class Trainer:
         self.feed = Feed(dataset, config.batch_size, config.augment, self.devices)
         self.config = config
         self.steps_per_epoch = self.feed.steps_per_epoch
-        self.total_steps = config.steps or max(round(config.epochs * self.steps_per_epoch), 1)
+        self.total_steps = config.total_steps(self.steps_per_epoch)
         self.loops_on_device = self.devices.loop_in_programs
         if model is None:
             self.model = model_of(config, dataset.num_classes, self.devices.axis)

@@ -168,6 +168,22 @@ def test_a_line_that_a_kill_has_cut_off_is_computed_again(tmp_path, steps):
         run_jobs(jobs(), draw_dataset(), folder=tmp_path)
 
 
+def test_rows_that_are_damaged_are_told_in_two_lines(tmp_path):
+    row = job().row(accuracy=0.5).to_json()
+    for line, why in (
+        (b"{", "not valid JSON"),
+        (b"[" * 10**5, "not valid JSON"),
+        (b"7", "not a row"),
+        (b"\xff", "not text in UTF-8"),
+        (job().row(accuracy=0.6).to_json().encode(), "he_normal, seed 0.* is there twice"),
+    ):
+        text = row.encode() + b"\n" + line + b"\n"
+        (tmp_path / "rows.jsonl").write_bytes(text)
+        with pytest.raises(UserError, match=rf"rows.jsonl, line 2: {why}.*\nDelete the line: .*"):
+            run_jobs(jobs(), draw_dataset(), folder=tmp_path)
+        assert (tmp_path / "rows.jsonl").read_bytes() == text
+
+
 def test_one_diverging_replica_leaves_the_others_alone():
     wild = [job(seed=0), job(learning_rate=1e30), job(seed=1)]
     rows = run_jobs(wild, draw_dataset())

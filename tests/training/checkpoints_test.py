@@ -1,3 +1,4 @@
+import gc
 import json
 import random
 import shutil
@@ -64,7 +65,8 @@ def test_a_step_is_saved_once(folder):
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "missing"])
-def test_one_that_cannot_be_read_is_set_aside(folder, damage):
+def test_one_that_cannot_be_read_is_set_aside(folder, damage, capfd):
+    """With a word, and no traceback of a library's threads beside it."""
     if damage == "empty":
         (folder / "4").mkdir()
     for file in [path for path in (folder / "3").rglob("*") if path.is_file()]:
@@ -82,6 +84,8 @@ def test_one_that_cannot_be_read_is_set_aside(folder, damage):
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(bad, tree(9))
     assert restore(folder)[0]["step"] == 9
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def found(folder, settings=""):

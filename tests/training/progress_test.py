@@ -81,6 +81,52 @@ def test_resume_drops_what_will_be_computed_again(tmp_path):
     assert starts == [1, 5]  # TensorBoard forgets events from this step on
 
 
+def test_damaged_rows_are_told_and_copied(tmp_path, capsys):
+    """The others stay; where lines are damaged or doubled, the file is copied as it was."""
+    run(tmp_path, (2, 4, 6))
+    path = tmp_path / "metrics.jsonl"
+    two, four, six = path.read_bytes().splitlines(keepends=True)
+    capsys.readouterr()
+    for lines, told, left in (
+        ([two, six], "no row of step 4", [2, 6]),
+        ([two, two, four, six], "a row once more in line 2", [2, 4, 6]),
+        ([two, four, b"[]\n", six], "no row in line 3", [2, 4, 6]),
+        ([two, b"\xff\n", six], "no row in line 2; no row of step 4", [2, 6]),
+        ([two, b'{"step": 4}\n', six], "no row in line 2; no row of step 4", [2, 6]),
+        ([b"[" * 10**5 + b"\n", two, four, six], "no row in line 1", [2, 4, 6]),
+        ([b'{"step": ' + b"4" * 5000 + b"}\n"], "no row in line 1; no row of step 2, 4, 6", []),
+        ([six, four, two], "", [2, 4, 6]),
+        ([two, four, six, b'{"st'], "", [2, 4, 6]),
+        ([two, four, six, b"\0" * 9], "", [2, 4, 6]),
+    ):
+        path.write_bytes(b"".join(lines))
+        with Reporter(tmp_path, total_steps=8, steps_per_epoch=4) as reporter:
+            reporter.resume(8, (2, 4, 6))
+        assert [row["step"] for row in reporter.rows] == left
+        assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == left
+        out = capsys.readouterr().out
+        assert len(out.splitlines()) == 2 * bool(told)
+        assert f"metrics.jsonl has {told}.\n" in out if told else not out
+        asides = list(tmp_path.glob("metrics-damaged-*.jsonl"))
+        assert len(asides) == ("line" in told)
+        for aside in asides:
+            assert aside.name in out
+            assert aside.read_bytes() == b"".join(lines)
+            aside.unlink()
+
+
+def test_a_full_disk_is_an_error_of_the_call(tmp_path, monkeypatch):
+    """Of the events' file too, whose writing in the background would be told to nobody."""
+    with pytest.raises(OSError, match="No space left"):
+        with Reporter(tmp_path, total_steps=8, steps_per_epoch=4) as reporter:
+            reporter.resume(0)
+            file, full = reporter._events._file, open("/dev/full", "wb")
+            file.close()
+            monkeypatch.setattr(file, "_writer", full)
+            reporter.evaluation(row(2))
+    assert full.closed
+
+
 @pytest.mark.slow
 def test_a_finished_run_writes_no_events(tmp_path):
     run(tmp_path, (8,))

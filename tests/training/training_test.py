@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -334,6 +335,33 @@ def test_a_finished_run_that_lost_its_rows_says_so(noise, tmp_path):
         train_and_evaluate(config)
 
 
+@pytest.mark.parametrize("another", [False, True])
+def test_a_folder_that_is_removed_ends_the_run(monkeypatch, noise, tmp_path, whole, another):
+    """At step 5, after a row and its checkpoint; one of another run is there then, or none."""
+    folder, before = tmp_path / "run", tmp_path / "before"
+    config = dataclasses.replace(SMALL, workdir=str(folder))
+    run = Trainer.run
+
+    def remove(self, state, *args):
+        if int(state.step) == 4:
+            while not (folder / "checkpoints" / "3").exists():  # written in the background
+                time.sleep(0.01)
+            folder.rename(before)
+            if another:
+                folder.mkdir()
+                (folder / "config.json").write_text("{}")
+        return run(self, state, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", remove)
+        with pytest.raises(UserError, match=r"was removed or replaced .*\n.*") as error:
+            train_and_evaluate(config)
+    assert len(str(error.value).splitlines()) == 2
+    assert [path.name for path in tmp_path.glob("run/*")] == ["config.json"] * another
+    train_and_evaluate(dataclasses.replace(config, workdir=str(before)))
+    assert without_times(read_rows(before)) == without_times(whole)
+
+
 def test_a_folder_takes_one_run_at_a_time(noise, tmp_path):
     config = dataclasses.replace(SMALL, workdir=str(tmp_path))
     train_and_evaluate(config)
@@ -343,7 +371,7 @@ def test_a_folder_takes_one_run_at_a_time(noise, tmp_path):
     train_and_evaluate(config)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\udcff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\udcff", "[" * 10**5])
 def test_a_corrupt_config_is_told(noise, tmp_path, content):
     (tmp_path / "config.json").write_text(content, errors="surrogateescape")
     with pytest.raises(UserError, match=r"config.json is not a configuration"):
