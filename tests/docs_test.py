@@ -1,5 +1,6 @@
 """The pages' examples run, their command lines are flags that exist, and no page is left out."""
 
+import json
 import pathlib
 import re
 import shlex
@@ -35,6 +36,20 @@ def test_code(path, tmp_path, monkeypatch, capsys):
         pytest.skip("it is of what the reader has")
     monkeypatch.chdir(tmp_path)
     exec(compile(python(path), str(path), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.ipynb")), ids=name)
+def test_notebooks(path, tmp_path, monkeypatch, capsys):
+    """At a small size: the first cell of code holds the sizes. Outputs there are of the whole."""
+    monkeypatch.chdir(tmp_path)
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert any(output for cell in cells for output in cell["outputs"])
+    sizes, *code = ("".join(cell["source"]) for cell in cells)
+    page = {"__name__": "page"}
+    exec(re.sub(r"= \d+", "= 2", sizes), page)
+    for text in code:
+        exec(compile(text, str(path), "exec"), page)
 
 
 def commands():
