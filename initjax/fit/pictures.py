@@ -86,14 +86,6 @@ def _width(layers: Sequence[Layer]) -> float:
     return min(max(8.0, 3 + 0.2 * len(layers)), 13)
 
 
-def share_below(layer: Analysis) -> float:
-    """P(w < 0) of a layer, from its quantiles."""
-    quantiles, probabilities = np.asarray(layer.quantiles), Empirical.probabilities()
-    if (quantiles == 0).any():
-        return float(probabilities[np.argmax(quantiles == 0)])
-    return float(np.interp(0, quantiles, probabilities, 0, 1))
-
-
 def side_ccdfs(layer: Analysis, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(P(w > sizes), P(w < -sizes)) of the weights that are not 0; NaN beyond a side's last one."""
     quantiles, probabilities = np.asarray(layer.quantiles), Empirical.probabilities()
