@@ -53,10 +53,15 @@ def earlier_rows(name: str) -> list[dict]:
 
 def save(name: str, result: dict, text: str) -> None:
     """Writes NAME.json and NAME.md under results/, and prints the latter."""
+    print(write(name, result, text))
+
+
+def write(name: str, result: dict, text: str) -> str:
+    """Writes NAME.json and NAME.md under results/, and returns the latter."""
     RESULTS.mkdir(exist_ok=True)
     environment = describe_environment()
     header = "\n".join(f"- {key}: {value}" for key, value in environment.items())
     result = {"environment": environment, **result}
     write_whole(RESULTS / f"{name}.json", strict_json(result, indent=1) + "\n")
     write_whole(RESULTS / f"{name}.md", f"{header}\n\n{text}\n")
-    print(f"{header}\n\n{text}")
+    return f"{header}\n\n{text}"
