@@ -2,7 +2,7 @@
 
     pip install powerlaw==2.0.0 weightwatcher==0.7.7
 
-All get the same sizes |w|, at most 3,000 of a layer (the peers' searches take time that grows with
+All get the same sizes |w|, at most 1,000 of a layer (the peers' searches take time that grows with
 the square of their number): the tail that is most like a power law, and from the smallest |w| on a
 log-normal law and a power law with an exponential cut-off. Errors are standard errors, from the
 likelihood where a package gives them. weightwatcher's search is that of its eigenvalues, given |w|.
@@ -25,7 +25,7 @@ import numpy as np
 
 from initjax.fit import likelihood, tails
 
-_MOST = 3_000
+_MOST = 1_000
 
 
 def _ours_tail(x):
@@ -154,13 +154,15 @@ def main():
         return
     rows = common.earlier_rows("peers_fit")
     done = {(row["layer"], row["task"], row["by"]) for row in rows}
+    warm = set()
     for name, x in layers.thirty_layers(args.weights, _MOST):
         for task, functions in TASKS.items():
             for by, function in functions.items():
                 if (name, task, by) in done:
                     continue
-                if by == "initjax":
+                if function not in warm:
                     measure(function, x[:100])  # imports, and threads
+                    warm.add(function)
                 found, seconds = measure(function, x)
                 rows.append(
                     {
