@@ -149,8 +149,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--size", type=int, default=61_100_000, help="of the whole network")
+    parser.add_argument(
+        "--network", action="store_true", help="that alone, as fitting-network.json: 1 minute"
+    )
     args = parser.parse_args()
     rows = [whole_network(args.size, args.repeats)]
+    if args.network:
+        common.save("fitting-network", {"rows": rows}, table(rows))
+        return
     rows += side_by_side(
         "xmin search, 1e5 weights",
         our_xmin,
@@ -165,6 +171,10 @@ def main():
         cutoff_sample(),
         args.repeats,
     )
+    common.save("fitting", {"rows": rows}, table(rows))
+
+
+def table(rows):
     lines = ["| task | by | seconds (median) | times slower | found |", "|---|---|---|---|---|"]
     for row in rows:
         found = ", ".join(f"{key} {value:.5g}" for key, value in row["found"].items())
@@ -173,7 +183,7 @@ def main():
         slower = f"{row['times_slower']:.0f}" if "times_slower" in row else ""
         median = statistics.median(row["seconds"])
         lines.append(f"| {row['task']} | {row['by']} | {median:.4g} | {slower} | {found} |")
-    common.save("fitting", {"rows": rows}, "\n".join(lines))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -327,8 +327,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 .answer p { margin: .4em 0; } .answer p:first-child { font-weight: 600; }
 table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2em .7em; text-align: left;
   border-bottom: 1px solid #ddd; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td { white-space: nowrap; } .answer, li, footer { overflow-wrap: anywhere; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+td, th { white-space: nowrap; } .answer, li, footer { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; } img { display: block; max-width: 100%; }
 @media (max-width: 700px) { img { max-width: 250%; } }
 figcaption { color: #555; font-size: 13px; }
@@ -397,12 +397,10 @@ def html_page(found: Findings) -> str:
                 f" src='data:image/png;base64,{image}'></div>"
                 f"<figcaption>{_escaped(caption)}</figcaption></figure>"
             )
-    parts.append("<h2>Layers</h2><div class='wide'><table><tr>")
-    parts += [f"<th>{_escaped(cell)}</th>" for cell in _HEADER]
-    parts.append("</tr>")
-    for row in _rows(found):
+    parts.append("<h2>Layers</h2><div class='wide'><table>")
+    for kind, row in (("th", _HEADER), *(("td", row) for row in _rows(found))):
         cells = (
-            f"<td{' class=number' if i in _NUMBERS else ''}>{_escaped(cell)}</td>"
+            f"<{kind}{' class=number' if i in _NUMBERS else ''}>{_escaped(cell)}</{kind}>"
             for i, cell in enumerate(row)
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")
