@@ -39,6 +39,14 @@ def ratio_interval(ours: list[float], theirs: list[float]) -> tuple[float, float
     return statistics.median(ratios), float(low), float(high)
 
 
+def update_document(document: str, name: str, text: str) -> None:
+    """Puts a table between <!-- NAME --> and <!-- /NAME --> of docs/DOCUMENT."""
+    path = RESULTS.parents[1] / "docs" / document
+    before, rest = path.read_text().split(f"<!-- {name} -->\n")
+    _, after = rest.split(f"<!-- /{name} -->\n")
+    write_whole(path, f"{before}<!-- {name} -->\n{text}\n<!-- /{name} -->\n{after}")
+
+
 def earlier_rows(name: str) -> list[dict]:
     """The rows of NAME.json, if it was measured with this hardware and these versions."""
     path = RESULTS / f"{name}.json"

@@ -254,6 +254,7 @@ def main():
             common.write("estimates", {"rows": rows}, table(rows))
             saved = time.monotonic()
     common.save("estimates", {"rows": rows}, table(rows))
+    common.update_document("fit.md", "estimates", table(rows))
 
 
 if __name__ == "__main__":

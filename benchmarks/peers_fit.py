@@ -6,7 +6,7 @@ All get the same sizes |w|, at most 1,000 of a layer (the peers' searches take t
 the square of their number): the tail that is most like a power law, and from the smallest |w| on a
 log-normal law and a power law with an exponential cut-off. Errors are standard errors, from the
 likelihood where a package gives them. weightwatcher's search is that of its eigenvalues, given |w|.
-`--table` writes the table anew from the json. What was measured stays.
+What was measured stays; `--table` only writes the table of docs/fit.md anew, from the json.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def main():
     args = parser.parse_args()
     if args.table:
         result = json.loads((common.RESULTS / "peers_fit.json").read_text())
-        print(table(result["rows"]))
+        common.update_document("fit.md", "peers_fit", table(result["rows"]))
         return
     rows = common.earlier_rows("peers_fit")
     done = {(row["layer"], row["task"], row["by"]) for row in rows}
@@ -176,6 +176,7 @@ def main():
                 )
         common.write("peers_fit", {"rows": rows}, table(rows))
     common.save("peers_fit", {"rows": rows}, table(rows))
+    common.update_document("fit.md", "peers_fit", table(rows))
 
 
 if __name__ == "__main__":
