@@ -129,7 +129,7 @@ def _discrete(layers):
         f" ({', '.join(paths[:2])}{', ...' * (len(paths) > 2)})"
         for kind, paths in grids.items()
     )
-    return f"Not every number is there: {said}. Laws are fitted to the cells that sizes stand for."
+    return f"Discrete: {said}. Laws are fitted to the cells of the sizes, where these are known."
 
 
 def _zeros(layers):

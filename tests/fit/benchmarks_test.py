@@ -1,4 +1,4 @@
-"""What docs/fit.md says of estimates is what was measured, and estimates are the most likely ones."""
+"""Of estimates docs/fit.md says what was measured, and they are the most likely ones."""
 
 import importlib
 import json

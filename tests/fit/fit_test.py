@@ -241,7 +241,7 @@ def test_words_say_how_weights_are_discrete():
     text = report.table(found)
     assert "step 0.01 " in text and "float16" in text and "30 sizes" in text and "nan" not in text
     assert "at its limit uniform" in text
-    (said,) = (text for text in report.verdict(found) if text.startswith("Not every number"))
+    (said,) = (text for text in report.verdict(found) if text.startswith("Discrete"))
     assert "multiples of a step in 1 layer (rounded/kernel)" in said
     assert "few sizes in 1 layer (few/kernel)" in said
 
