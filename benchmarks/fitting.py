@@ -8,6 +8,7 @@ the memory that takes. The peers' fits take minutes and run once, between two ha
 """
 
 import argparse
+import os
 import resource
 import statistics
 import time
@@ -133,8 +134,9 @@ def whole_network(size, repeats):
         return {"laws": len(fits), "alpha": tails.fit_tail(counted).alpha}
 
     fit_all(weights[:100_000])  # imports, threads
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     result, times = seconds_of(lambda: fit_all(weights), repeats)
+    cpu = (time.process_time() - cpu) / repeats
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return {
         "task": f"{len(laws.LAWS)} laws and the tail of {size:,} weights",
@@ -142,6 +144,8 @@ def whole_network(size, repeats):
         "seconds": times,
         "found": _floats(result),
         "mebibytes": grown,
+        "cpu_seconds": cpu,  # beside other programs, the seconds are theirs as well
+        "load": os.getloadavg()[0],
     }
 
 
@@ -179,7 +183,8 @@ def table(rows):
     for row in rows:
         found = ", ".join(f"{key} {value:.5g}" for key, value in row["found"].items())
         if "mebibytes" in row:
-            found += f", {row['mebibytes']:.0f} MiB more memory"
+            found += f", {row['mebibytes']:.0f} MiB more memory, {row['cpu_seconds']:.2f} s of CPU"
+            found += f", load {row['load']:.1f}"
         slower = f"{row['times_slower']:.0f}" if "times_slower" in row else ""
         median = statistics.median(row["seconds"])
         lines.append(f"| {row['task']} | {row['by']} | {median:.4g} | {slower} | {found} |")
