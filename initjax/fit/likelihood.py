@@ -317,9 +317,9 @@ def _search(sample: Sample, law: Law) -> _Found:
     _, free, covariance, converged, _ = _climb(objective, best, size, axes)
     with np.errstate(all="ignore"):
         masses = log_masses(free[None])[0]
-        if "a" in law.ends:
+        if high[0] - low[0] < widths[0]:
             masses[0] += math.log((high[0] - low[0]) / widths[0])
-        if not law.links:  # nor does a uniform law reach further than its end
+        if support[1] < high[-1]:  # nor does a uniform law reach further than its end
             masses[-1] += math.log((support[1] - low[-1]) / widths[-1])
         total = float(sample.counts @ masses)
     total = total if math.isfinite(total) else -math.inf
