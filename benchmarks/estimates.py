@@ -4,10 +4,12 @@ Every law is fitted to 30 real layers, and 17 samples of it, drawn over the whol
 parameters. The log likelihood of single weights (not of bins) at the estimate is compared with the
 highest that Nelder and Mead's search finds, from several starts, the truth and our estimate; the
 densities are SciPy's, or written here anew. A gap above 0 is what a fit leaves on the table, in
-nats. What was measured stays: a run that was stopped goes on.
+nats. What was measured stays: a run that was stopped goes on; `--table` only writes the table of
+docs/fit.md anew, from the json.
 """
 
 import argparse
+import json
 import math
 import pathlib
 import time
@@ -235,8 +237,13 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=pathlib.Path, required=True, help="folder of npz files")
+    parser.add_argument("--weights", type=pathlib.Path, help="folder of npz files")
+    parser.add_argument("--table", action="store_true", help="write the table from the json")
     args = parser.parse_args()
+    if args.table:
+        result = json.loads((common.RESULTS / "estimates.json").read_text())
+        common.update_document("fit.md", "estimates", table(result["rows"]))
+        return
     tasks = [
         (name, "real", law, sizes, None)
         for name, sizes in layers.thirty_layers(args.weights, _MOST)
