@@ -39,6 +39,14 @@ def ratio_interval(ours: list[float], theirs: list[float]) -> tuple[float, float
     return statistics.median(ratios), float(low), float(high)
 
 
+def update_document(document: str, name: str, text: str) -> None:
+    """Puts a table between <!-- NAME --> and <!-- /NAME --> of docs/DOCUMENT."""
+    path = RESULTS.parents[1] / "docs" / document
+    before, rest = path.read_text().split(f"<!-- {name} -->\n")
+    _, after = rest.split(f"<!-- /{name} -->\n")
+    write_whole(path, f"{before}<!-- {name} -->\n{text}\n<!-- /{name} -->\n{after}")
+
+
 def earlier_rows(name: str) -> list[dict]:
     """The rows of NAME.json, if it was measured with this hardware and these versions."""
     path = RESULTS / f"{name}.json"
@@ -53,10 +61,15 @@ def earlier_rows(name: str) -> list[dict]:
 
 def save(name: str, result: dict, text: str) -> None:
     """Writes NAME.json and NAME.md under results/, and prints the latter."""
+    print(write(name, result, text))
+
+
+def write(name: str, result: dict, text: str) -> str:
+    """Writes NAME.json and NAME.md under results/, and returns the latter."""
     RESULTS.mkdir(exist_ok=True)
     environment = describe_environment()
     header = "\n".join(f"- {key}: {value}" for key, value in environment.items())
     result = {"environment": environment, **result}
     write_whole(RESULTS / f"{name}.json", strict_json(result, indent=1) + "\n")
     write_whole(RESULTS / f"{name}.md", f"{header}\n\n{text}\n")
-    print(f"{header}\n\n{text}")
+    return f"{header}\n\n{text}"

@@ -23,6 +23,7 @@ class Sample(NamedTuple):
       unit: the root mean square of the weights.
       least: laws are conditional on |w| > least; 0 where every |w| > 0 can be told from 0.
       is_estimated: whether `least` is the smallest |w|, and no step that is known.
+      is_rounded: whether the largest |w| was rounded, and lay anywhere in the last bin.
     """
 
     lower: np.ndarray
@@ -32,6 +33,7 @@ class Sample(NamedTuple):
     unit: float
     least: float = 0.0
     is_estimated: bool = False
+    is_rounded: bool = False
 
     @property
     def middle(self) -> np.ndarray:

@@ -7,6 +7,7 @@ POWER_LAWS = ("power_law", "truncated_power_law", "cutoff_power_law")
 LARGEST_KS = 0.03
 LEAST_P, LARGEST_DIVERGENCE = 0.01, 0.005  # of the binned fit: either is enough
 LEAST_WEIGHTS = 1000  # that are not 0
+LEAST_SIZES = 50  # different ones, where they are counted
 
 
 def power_law_claim(law: str, fit: LawFit, weights: int, grid: Grid | None) -> Claim | None:
@@ -34,6 +35,6 @@ def power_law_claim(law: str, fit: LawFit, weights: int, grid: Grid | None) -> C
         against.append(f"by groups of |w| it is {good.divergence:.2g} nats per weight off")
     if weights < LEAST_WEIGHTS:
         against.append(f"{weights} weights that are not 0 are fewer than {LEAST_WEIGHTS}")
-    if grid and grid.kind in ("sizes", "channels"):
+    if grid and (grid.kind in ("sizes", "channels") or 0 < grid.sizes < LEAST_SIZES):
         against.append("|w| has few different sizes")
     return Claim(not against, tuple(against))

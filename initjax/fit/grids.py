@@ -15,6 +15,7 @@ MOST_SIZES = 4096  # more are not counted one by one
 _REPEATED = 4  # weights a size, at least, for sizes to be few
 _MOST_STEPS = 2**15
 _CHANNELS = 9  # that are looked at
+_GROUP = 32  # weights of one scale, at least
 _FLOATS = (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
 _EDGE_COUNT, _MISSING = 100, 30  # weights next to a gap, and missing in it, to call it one
 
@@ -24,9 +25,9 @@ class Grid:
     """What |w| may be, where that is not everything.
 
     Attributes:
-      kind: "step", whole multiples of `step`; "channels", of a step of each channel's own; a float
-        dtype, whose numbers all are; "sizes", few different ones; "pruned", no small ones but
-        zeros; "gap", no small ones.
+      kind: "step", whole multiples of `step`; "channels", of a step of each channel's own, or of
+        each group's; a float dtype, whose numbers all are; "sizes", few different ones; "pruned",
+        no small ones but zeros; "gap", no small ones.
       sizes: how many different |w| > 0 there are; 0 where they are not few.
       step: NaN but for "step".
       least: laws are fitted conditionally on |w| > least; 0 for all.
@@ -137,17 +138,19 @@ def gap(lower, upper, counts) -> bool:
 
 
 def channel_grid(kernel: np.ndarray) -> Grid | None:
-    """The grid of weights that were quantized channel by channel, (..., in, out); None for others.
+    """The grid of weights quantized by channels or groups in them, (..., in, out); None for others.
 
-    A few channels of either axis are looked at: half of them, and more weights than sizes.
+    A few channels of either axis are looked at, whole and at their first 32 weights, of which a
+    group of 4 bits has no more than 16: half of them, and more weights than sizes.
     """
     if kernel.ndim < 2 or kernel.dtype.itemsize < 4:
         return None
     flat = kernel.reshape(-1, kernel.shape[-1])
     for rows in (flat.T, flat):
         channels = rows[np.linspace(0, len(rows) - 1, min(len(rows), _CHANNELS)).astype(int)]
-        if sum(map(_is_stepped, channels)) > len(channels) / 2:
-            return Grid("channels", 0, np.nan, 0.0)
+        for length in (channels.shape[1], _GROUP):
+            if sum(_is_stepped(channel[:length]) for channel in channels) > len(channels) / 2:
+                return Grid("channels", 0, np.nan, 0.0)
     return None
 
 

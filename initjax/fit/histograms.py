@@ -161,27 +161,20 @@ class Histogram:
             return (0.0, 0.0, 0.0, 0.0)
         lower, upper, negative, positive = self._bins
         scale = self.largest or 1.0
-        lower, upper = lower / scale, upper / scale
-        # E[w^k] in a bin is the sum of lower^i upper^(k-i) over k + 1.
-        raw = [
-            sum(lower**i * upper ** (order - i) for i in range(order + 1)) / (order + 1)
-            for order in range(1, 5)
-        ]
-        m1, m2, m3, m4 = (
-            float((m * (positive + (-1) ** order * negative)).sum()) / self.size
-            for order, m in enumerate(raw, 1)
+        left = np.concatenate([-upper, [0.0], lower]) / scale
+        right = np.concatenate([-lower, [0.0], upper]) / scale
+        shares = np.concatenate([negative, [self.zeros], positive]) / self.size
+        mean = float((shares * (left + right)).sum()) / 2
+        # Around the mean, which may be far from 0 beside the standard deviation. E[x^k] in a bin is
+        # the sum of left^i right^(k-i) over k + 1.
+        left, right = left - mean, right - mean
+        second, third, fourth = (
+            float((shares * sum(left**i * right ** (k - i) for i in range(k + 1))).sum()) / (k + 1)
+            for k in (2, 3, 4)
         )
-        variance = m2 - m1**2
-        if variance <= 0:
-            return (m1 * scale, 0.0, 0.0, 0.0)
-        third = m3 - 3 * m1 * m2 + 2 * m1**3
-        fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-        return (
-            m1 * scale,
-            variance * scale**2,
-            third / variance**1.5,
-            fourth / variance**2,
-        )
+        if second <= 1e-30:  # of squares of at most 1: rounding
+            return (mean * scale, 0.0, 0.0, 0.0)
+        return mean * scale, second * scale**2, third / second**1.5, fourth / second**2
 
     def quantiles(self, probabilities) -> np.ndarray:
         """float64 quantiles of all finite weights, uniform within bins."""

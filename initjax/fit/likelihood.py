@@ -238,7 +238,8 @@ def _sample(weights) -> Sample:
     unit = middle[-1] * math.sqrt((counts * (middle / middle[-1]) ** 2).sum() / size)
     least = counted.grid.least if counted.grid else 0.0
     estimated = bool(least) and counted.grid.kind == "pruned"
-    return Sample(lower / unit, upper / unit, counts, size, unit, least / unit, estimated)
+    rounded = bool(counted.largest < upper[-1])
+    return Sample(lower / unit, upper / unit, counts, size, unit, least / unit, estimated, rounded)
 
 
 class _Found(NamedTuple):
@@ -299,7 +300,11 @@ def _ends(sample, law) -> set[str]:
 
 def _search(sample: Sample, law: Law) -> _Found:
     low, high = sample.lower, sample.upper
-    support = (sample.least or low[0], high[-1])
+    widths = high - low
+    if "a" in law.ends and not low[0]:  # a cell that reaches 0, where no power law does
+        low = np.append(0.5 * high[0], low[1:])
+        sample = sample._replace(lower=low)
+    support = (sample.least or low[0], high[-1] if law.links else _largest(sample))
     ends = _ends(sample, law)
     starts, axes, best = law.starts(sample), None, None
     if starts.shape[1] > 1:
@@ -312,9 +317,24 @@ def _search(sample: Sample, law: Law) -> _Found:
     _, free, covariance, converged, _ = _climb(objective, best, size, axes)
     with np.errstate(all="ignore"):
         masses = log_masses(free[None])[0]
+        if high[0] - low[0] < widths[0]:
+            masses[0] += math.log((high[0] - low[0]) / widths[0])
+        if support[1] < high[-1]:  # nor does a uniform law reach further than its end
+            masses[-1] += math.log((support[1] - low[-1]) / widths[-1])
         total = float(sample.counts @ masses)
     total = total if math.isfinite(total) else -math.inf
     return _Found(law, support, free, covariance, converged, masses, total)
+
+
+def _largest(sample: Sample) -> float:
+    """Where a uniform law ends: at the largest weight, or within the bin that it was rounded to.
+
+    Of n weights, m of them in the last bin, (b - lower)^m / b^n is largest at n / (n - m) lower.
+    """
+    if not sample.is_rounded:
+        return sample.upper[-1]
+    inside = sample.size - sample.counts[-1]
+    return float(min(sample.lower[-1] * sample.size / inside, sample.upper[-1]))
 
 
 def _merged(sample: Sample) -> Sample:
@@ -339,8 +359,10 @@ def _objective(sample, law, support, ends, gauss):
     counts[0] -= "a" in ends
     counts[-1] -= "b" in ends
     size = max(counts.sum(), 1.0)
-    # Where a law ends in less than a bin, Gauss points lie on this side of the end or on that.
-    sharp = np.arange(max(len(low) - _SHARP, 0), len(low)) if law.center else np.empty(0, int)
+    # Where a law ends in less than a bin, Gauss points lie on this side of the end or on that; and
+    # in a cell that reaches 0, densities have poles.
+    sharp = np.arange(len(low)) if law.center else np.empty(0, int)
+    sharp = sharp[(sharp >= len(low) - _SHARP) | (low[sharp] == 0)]
     sharp = sharp[high[sharp] - low[sharp] > 1e-6 * high[sharp]]
     ends_of_sharp = np.stack([low[sharp], high[sharp]])
     log_widths = np.log(high[sharp] - low[sharp])

@@ -10,6 +10,7 @@ import scipy.special
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
@@ -68,30 +69,30 @@ def _set_title(axis, text: str, size: int) -> None:
 
 def _plain_ticks(axis) -> None:
     """Numbers, and not powers of ten, along a logarithmic axis of less than two decades."""
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))  # more labels would touch
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}")
     axis.tick_params(axis="y", which="minor", labelsize=7)
 
 
-def _set_layers(axis, layers: Sequence[Layer]) -> None:
+def _set_layers(axis, layers: Sequence[Layer], most: int = _MAX_TICKS) -> None:
     """Layers along the horizontal axis: by name, evenly where there are too many for all."""
-    shown = np.unique(np.linspace(0, len(layers) - 1, _MAX_TICKS).round().astype(int))
+    shown = np.unique(np.linspace(0, len(layers) - 1, most).round().astype(int))
     names = _names(layers)
     axis.set_xticks(shown, [names[i] for i in shown], rotation=90, size=7, parse_math=False)
     axis.set_xlim(-0.7, len(layers) - 0.3)
 
 
+def _legend(figure: Figure, axis, side: str) -> None:
+    """Above the axes: inside there may be no room, and looking for it among 900 layers is slow."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc=f"outside upper {side}", ncols=3, fontsize=8)
+
+
 def _width(layers: Sequence[Layer]) -> float:
     """Of a figure with layers along the horizontal axis, which has a title of one line."""
     return min(max(8.0, 3 + 0.2 * len(layers)), 13)
-
-
-def share_below(layer: Analysis) -> float:
-    """P(w < 0) of a layer, from its quantiles."""
-    quantiles, probabilities = np.asarray(layer.quantiles), Empirical.probabilities()
-    if (quantiles == 0).any():
-        return float(probabilities[np.argmax(quantiles == 0)])
-    return float(np.interp(0, quantiles, probabilities, 0, 1))
 
 
 def side_ccdfs(layer: Analysis, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +181,6 @@ def plot_exponents(found: Findings) -> Figure:
             _plain_ticks(tail_axis)
         else:
             tail_axis.set_ylim(0, 1.1 * max(alpha))
-        tail_axis.legend(fontsize=8)
     tail_axis.set(ylabel="alpha", title="exponent of the tail beyond xmin")
     numbers = [i for i, layer in enumerate(layers) if layer.slope]
     slopes = [layers[i].slope for i in numbers]
@@ -194,11 +194,12 @@ def plot_exponents(found: Findings) -> Figure:
         label="as many Gaussian samples (2 sd)",
     )
     slope_axis.set(title="slope of the log-log histogram, an unsound method")
-    slope_axis.legend(fontsize=8)
     for axis in (tail_axis, slope_axis):
         axis.margins(y=0.15)
-        _set_layers(axis, layers)
+        _set_layers(axis, layers, _MAX_TICKS // 2)
         axis.grid(alpha=0.3)
+    _legend(figure, tail_axis, "left")
+    _legend(figure, slope_axis, "right")
     return figure
 
 
@@ -299,5 +300,5 @@ def plot_kurtosis(found: Findings) -> Figure | None:
     _plain_ticks(axis)
     _set_layers(axis, layers)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    _legend(figure, axis, "center")
     return figure

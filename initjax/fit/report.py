@@ -64,7 +64,14 @@ def verdict(found: Findings) -> list[str]:
         sentences.append(f"Where: {shown}{', ...' if len(where) > 6 else ''}.")
     sentences.append(_by_how_much(layers))
     sentences += filter(
-        None, [_zeros(layers), _tails(layers), _slopes(layers), _scale_mixture(layers)]
+        None,
+        [
+            _zeros(layers),
+            _discrete(layers),
+            _tails(layers),
+            _slopes(layers),
+            _scale_mixture(layers),
+        ],
     )
     sentences.append(
         "Standard errors, AIC and p take the weights of a layer as independent, which trained"
@@ -93,15 +100,36 @@ def _median_range(values):
 
 
 def _by_how_much(layers):
-    gains = [layer.best_law.nats_over_normal for layer in layers]
-    sharp = [layer.laws["truncated_power_law"].nats_over_normal for layer in layers]
-    behind = sum(value < 0 for value in sharp)
+    distances = [layer.best_law.ks for layer in layers]
+    distance = f"The best law's distance from the weights (KS) is {_median_range(distances)}."
+    sharp = [layer.laws.get("truncated_power_law") for layer in layers]
+    gains, sharp = (
+        [fit.nats_over_normal for fit in fits if fit and fit.nats_over_normal is not None]
+        for fits in ([layer.best_law for layer in layers], sharp)
+    )
+    if not (gains and sharp):  # a law that could not be fitted in any layer
+        return distance
     return (
         f"By how much: the best law explains a weight better than the normal law by"
         f" {_median_range(gains)} nats; the sharply truncated power law by {_median_range(sharp)},"
-        f" worse than normal in {behind} of {len(layers)}. Its distance from the weights (KS) is"
-        f" {_median_range([layer.best_law.ks for layer in layers])}."
+        f" worse than normal in {sum(value < 0 for value in sharp)} of {len(sharp)}. {distance}"
     )
+
+
+def _discrete(layers):
+    """Which layers are quantized or rounded, by how they are."""
+    grids: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.grid and layer.grid.kind not in ("pruned", "gap"):
+            grids.setdefault(_KINDS.get(layer.grid.kind, layer.grid.kind), []).append(layer.path)
+    if not grids:
+        return None
+    said = "; ".join(
+        f"{kind} in {_count(len(paths), 'layer')}"
+        f" ({', '.join(paths[:2])}{', ...' * (len(paths) > 2)})"
+        for kind, paths in grids.items()
+    )
+    return f"Discrete: {said}. Laws are fitted to the cells of the sizes, where these are known."
 
 
 def _zeros(layers):
@@ -131,6 +159,12 @@ def _tails(layers):
         text += (
             f", of alpha {min(alphas):.1f} to {max(alphas):.1f}, for {share:.2%} of the weights"
             " in the median"
+        )
+    control = [tail.gaussian_p for tail in tested if tail.gaussian_p is not None]
+    if control:
+        text += (
+            f"; of as many Gaussian samples of these sizes, which have no power law,"
+            f" {sum(p > _COMPATIBLE for p in control)} of {len(control)} are"
         )
     return text + "."
 
@@ -164,10 +198,15 @@ def _scale_mixture(layers):
 
 
 _HEADER = (
-    *("layer", "axes", "fan in", "weights", "zeros", "w < 0", "kurtosis", "best law", "KS"),
-    *("parameters", "nats/w", "tail"),
+    *("layer", "axes", "fan in", "weights", "zeros", "w < 0", "w > 0", "grid", "kurtosis"),
+    *("best law", "KS", "parameters", "nats/w", "tail"),
 )
-_NUMBERS = (2, 3, 4, 5, 6, 8, 10)  # columns
+_NUMBERS = (2, 3, 4, 5, 6, 8, 10, 12)  # columns
+_KINDS = {
+    "step": "multiples of a step",
+    "channels": "steps of each channel or group",
+    "sizes": "few sizes",
+}
 
 
 def _rows(found):
@@ -185,21 +224,38 @@ def _axes(layer):
 
 def _cells(layer):
     best = layer.best_law
-    parameters = ", ".join(
+    parameters = [
         f"{name} {value:.4g}" + _error(best.standard_errors[name])
         for name, value in best.parameters.items()
-    )
+        if not math.isnan(value)
+    ]
+    if best.limit:
+        parameters.insert(0, f"at its limit {best.limit}")
+    if best.converged is False:
+        parameters.append("not converged")
+    sides, gain = layer.sides, best.nats_over_normal
     return (
         f"{layer.size:,}",
-        f"{layer.zeros / layer.size:.1%}" if layer.zeros else "0",
-        f"{pictures.share_below(layer):.1%}",
+        f"{layer.zeros:,} ({layer.zeros / layer.size:.1%})" if layer.zeros else "0",
+        f"{sides.negative:,}" if sides else "-",
+        f"{sides.positive:,}" if sides else "-",
+        _grid(layer.grid),
         f"{layer.kurtosis:.2f}",
         layer.best,
         f"{best.ks:.4f}",
-        parameters,
-        f"{best.nats_over_normal:.4f}",
+        ", ".join(parameters),
+        "-" if gain is None else f"{gain:.4f}",
         _tail(layer.tail),
     )
+
+
+def _grid(grid):
+    """Where weights cannot be, in a word."""
+    if not grid:
+        return "-"
+    if grid.kind == "step":
+        return f"step {grid.step:.3g}"
+    return f"{grid.sizes} sizes" if grid.kind == "sizes" else grid.kind
 
 
 def _error(value):
@@ -271,8 +327,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 .answer p { margin: .4em 0; } .answer p:first-child { font-weight: 600; }
 table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2em .7em; text-align: left;
   border-bottom: 1px solid #ddd; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td { white-space: nowrap; } .answer, li, footer { overflow-wrap: anywhere; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+td, th { white-space: nowrap; } .answer, li, footer { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; } img { display: block; max-width: 100%; }
 @media (max-width: 700px) { img { max-width: 250%; } }
 figcaption { color: #555; font-size: 13px; }
@@ -329,19 +385,22 @@ def html_page(found: Findings) -> str:
         "</div>",
     ]
     for heading, draw, caption in _PICTURES:
-        figure = draw(found)
-        if figure is not None:
+        try:
+            figure = draw(found)
+            image = None if figure is None else _png(figure)
+        except Exception as error:  # one picture must not cost the page
+            parts.append(f"<h2>{heading}</h2><p>Not drawn: {_escaped(repr(error))}</p>")
+            continue
+        if image is not None:
             parts.append(
                 f"<h2>{heading}</h2><figure><div class='wide'><img alt='{heading}'"
-                f" src='data:image/png;base64,{_png(figure)}'></div>"
+                f" src='data:image/png;base64,{image}'></div>"
                 f"<figcaption>{_escaped(caption)}</figcaption></figure>"
             )
-    parts.append("<h2>Layers</h2><div class='wide'><table><tr>")
-    parts += [f"<th>{_escaped(cell)}</th>" for cell in _HEADER]
-    parts.append("</tr>")
-    for row in _rows(found):
+    parts.append("<h2>Layers</h2><div class='wide'><table>")
+    for kind, row in (("th", _HEADER), *(("td", row) for row in _rows(found))):
         cells = (
-            f"<td{' class=number' if i in _NUMBERS else ''}>{_escaped(cell)}</td>"
+            f"<{kind}{' class=number' if i in _NUMBERS else ''}>{_escaped(cell)}</{kind}>"
             for i, cell in enumerate(row)
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")

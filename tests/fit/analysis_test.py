@@ -77,6 +77,7 @@ def test_one_law_that_fails_leaves_the_others(monkeypatch):
         (lambda rng: 0.01 * 100 ** rng.random((5, 6)), False, "30 weights that are not 0 are few"),
         (lambda rng: np.repeat(0.01 * 100 ** rng.random(30), 100).reshape(30, -1), False,
          "few different sizes"),
+        (lambda rng: 0.1 * rng.choice([1, 1, 2, 3], (64, 64)), False, "few different sizes"),
     ],
 )  # fmt: skip
 def test_what_may_be_called_a_power_law(draw, holds, against):

@@ -199,10 +199,10 @@ def test_rows_of_the_table(monkeypatch):
     assert [cell["layer"] for cell in cells] == [layer.path for layer in found.layers]
     assert [cell["axes"] for cell in cells] == ["io", "io", "?"]
     assert [cell["fan in"] for cell in cells] == ["60", "60", "-"]
-    zeros = float(cells[0]["zeros"].removesuffix("%")) / 100
-    assert zeros == pytest.approx((pruned == 0).mean(), abs=1e-3) and cells[1]["zeros"] == "0"
-    below = [float(cell["w < 0"].removesuffix("%")) / 100 for cell in cells]
-    assert below == pytest.approx([(pruned < 0).mean(), 0, 0.5], abs=0.02)
+    zeros = f"{(pruned == 0).sum():,} ({(pruned == 0).mean():.1%})"
+    assert [cell["zeros"] for cell in cells] == [zeros, "0", "0"]
+    assert cells[0]["w < 0"] == f"{(pruned < 0).sum()}" and cells[1]["w < 0"] == "0"
+    assert cells[0]["w > 0"] == f"{(pruned > 0).sum()}" and cells[1]["w > 0"] == "3,600"
     assert [cell["KS"] for cell in cells] == [f"{a.best_law.ks:.4f}" for a in found.layers]
     assert "--layout=" in report.table(found) and "--layout=" in report.html_page(found)
     (said,) = (text for text in report.verdict(found) if text.startswith("Zeros"))
@@ -216,6 +216,62 @@ def test_a_law_that_is_best_and_not_good_is_no_headline():
     for values in (uniform, small):
         found = analyzed({"a/kernel": values})
         assert "a power law? No." in report.verdict(found)[0]
+
+
+def test_words_say_how_weights_are_discrete():
+    """Quantized layers, limits of families, and what failed, in table and answer."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal(0, 0.02, (60, 60))
+    found = analyzed(
+        {
+            "rounded/kernel": np.round(normal, 2),
+            "half/kernel": normal.astype(np.float16),
+            "few/kernel": np.repeat(rng.normal(size=30), 100).reshape(30, 100),
+            "box/kernel": rng.uniform(-1, 1, (60, 60)),
+        }
+    )
+    box = found.layers[3]
+    at_limit = dataclasses.replace(box, best="generalized_normal")
+    failed = {name: law for name, law in box.laws.items() if name != "truncated_power_law"}
+    failed = {name: dataclasses.replace(law, nats_over_normal=None) for name, law in failed.items()}
+    found = dataclasses.replace(
+        found, layers=(*found.layers[:3], at_limit, dataclasses.replace(box, laws=failed))
+    )
+    assert at_limit.best_law.limit == "uniform"
+    text = report.table(found)
+    assert "step 0.01 " in text and "float16" in text and "30 sizes" in text and "nan" not in text
+    assert "at its limit uniform" in text
+    (said,) = (text for text in report.verdict(found) if text.startswith("Discrete"))
+    assert "multiples of a step in 1 layer (rounded/kernel)" in said
+    assert "few sizes in 1 layer (few/kernel)" in said
+
+
+def test_gaussian_tails_stand_beside_the_compatible_ones():
+    rng = np.random.default_rng(0)
+    found = analyzed({f"{i}/kernel": rng.standard_t(3, (30, 30)) for i in range(2)}, bootstraps=9)
+    (said,) = (text for text in report.verdict(found) if text.startswith("Far tails"))
+    gaussian = sum(layer.tail.gaussian_p > 0.1 for layer in found.layers)
+    assert f"which have no power law, {gaussian} of 2 are" in said
+
+
+def test_a_picture_that_fails_does_not_cost_the_page(monkeypatch):
+    def fails(found):
+        raise ZeroDivisionError("<0>")
+
+    monkeypatch.setattr(report, "_PICTURES", (("One", fails, ""), ("Two", lambda _: None, "")))
+    page = report.html_page(analyzed({"a/kernel": np.random.default_rng(0).normal(size=(9, 9))}))
+    assert "Not drawn: ZeroDivisionError(&#x27;&lt;0&gt;&#x27;)" in page and "<h2>Layers" in page
+
+
+def test_sizes_that_reach_zero_are_drawn():
+    """Half of the least distance between sizes reached to 0, where power laws have a pole."""
+    rng = np.random.default_rng(27)
+    count = int(rng.integers(20, 60))
+    sizes = rng.normal(0, 0.02, count)
+    found = analyzed({"w": np.repeat(sizes, int(rng.integers(10, 100))).reshape(count, -1)})
+    assert all(law.support[0] > 0 for law in found.layers[0].laws.values() if "alpha" in
+               law.parameters)  # fmt: skip
+    assert pictures.plot_ccdfs(found).axes and not found.layers[0].failed
 
 
 def test_sides_of_a_distribution():

@@ -34,6 +34,7 @@ GRIDS = {
         "sizes",
     ),
     "bfloat16 in float32": (W.astype(ml_dtypes.bfloat16).astype(np.float32), "bfloat16"),
+    "half steps, without a 0": (((np.floor(W / 0.01) + 0.5) * 0.01).astype(np.float32), "step"),
     "pruned by size": (np.where(np.abs(W) > 0.0329, W, 0), "pruned"),
 }
 
@@ -80,6 +81,20 @@ def test_channels_of_their_own_steps():
     for axis in (0, 1):
         found = analyze(histogram(quantized(W, 8, axis)), quantized(W, 8, axis), bootstraps=0)
         assert found.grid.kind == "channels"
+    groups = quantized(W.reshape(-1, 64), 4, 1).reshape(W.shape)
+    assert channel_grid(groups).kind == channel_grid(groups.T).kind == "channels"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, "int8"])
+def test_rounded_uniform_weights_are_uniform(dtype):
+    """Their end lies inside the bin of the largest: float16 had "generalized normal, 3.6e4"."""
+    weights = np.random.default_rng(3).uniform(-0.0625, 0.0625, (256, 256))
+    rounded = quantized(weights, 8) if dtype == "int8" else weights.astype(dtype)
+    assert likelihood.fit(np.linspace(0.01, 1, 999), "uniform").converged  # a last bin of width 0
+    uniform = likelihood.compare(rounded, ("uniform", "generalized_normal"))[0]
+    assert uniform.law == "uniform"
+    assert uniform.support[1] == pytest.approx(0.0625, abs=6e-5)
+    assert uniform.ks < 1.63 / 256  # Kolmogorov's 1 % point
 
 
 def test_grids_of_layers_merge():

@@ -59,6 +59,14 @@ def test_moments(dtype, sample):
     assert kurtosis == pytest.approx(expected, rel=5 * tolerance)
 
 
+def test_moments_far_from_zero():
+    """N(1, 1e-7) had a kurtosis of -3e11: a difference of numbers that were equal but for 1e-14."""
+    weights = (1 + 1e-7 * np.random.default_rng(0).normal(size=3600)).astype(np.float32)
+    mean, variance, skewness, kurtosis = histogram(weights).moments
+    assert mean == pytest.approx(1, abs=1e-6) and 1e-16 < variance < 1e-12
+    assert kurtosis >= 1 + skewness**2
+
+
 def test_histograms_add_up(sample):
     weights = sample.astype(np.float32)
     parts = histogram(weights[:1000]) + histogram(weights[1000:])
