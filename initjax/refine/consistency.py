@@ -12,14 +12,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from initjax.network.paths import change_layers, get_layer
+from initjax.network.paths import get_layer
 from initjax.refine.calibration import inputs_of, split_batch
 from initjax.refine.descent import only_if_finite
 from initjax.refine.divergences import DIVERGENCES, SOLVERS, Law
 from initjax.refine.methods import register
 from initjax.refine.network import Network
-from initjax.refine.reports import Report, dead_layers, layer_reports, without_bias
-from initjax.refine.statistics import as_statistics, moments, rows
+from initjax.refine.reports import (
+    Report,
+    dead_layers,
+    layer_reports,
+    normalized_layers,
+    without_bias,
+)
+from initjax.refine.statistics import as_statistics, moments
 from initjax.refine.sweep import sweep
 from initjax.refine.targets import Gaussian, Target
 from initjax.support.arguments import count, one_of
@@ -69,7 +75,8 @@ def consistency(
     Args:
       model: a Flax Linen module, run in training mode: batch normalization uses the statistics of
         the batch, and running averages are not touched.
-      params: its parameters, from any initializer.
+      params: its parameters, from any initializer; or all its variables, {"params": ...} with the
+        other collections that it reads, of which the same is returned with refined parameters.
       batch: calibration inputs [n, ...], or a pair (inputs, labels) of which the inputs are used;
         256 or more are advisable. It may be sharded over devices.
       key: a PRNG key, for the order of batches, draws from targets, and dropout.
@@ -116,13 +123,18 @@ def consistency(
     notes = list(dead_layers(network.statistics(params, calibration)))
     notes += without_bias(params, shapes)
     if mode == "sequential":
-        refined = _sequential(network, params, calibration, laws, SOLVERS[divergence])
+        refined, _, left = _sequential(network, params, calibration, laws, SOLVERS[divergence])
     else:
         if batch_size > len(calibration):
             raise UserError(
                 f"batch_size={batch_size} is more than the {len(calibration)} calibration inputs."
             )
-        refined = _joint(network, params, calibration, laws, distance, key, optimizer, batch_size)
+        fixed = network.unscalable(params, calibration)
+        left = normalized_layers(fixed)
+        refined = _joint(
+            network, params, calibration, laws, distance, key, optimizer, batch_size, fixed
+        )
+    notes += left
 
     measure = network.each_layer(
         lambda path, z: (
@@ -160,10 +172,10 @@ def _sequential(network, params, inputs, laws, solver):
     def solve(path, z, layer):
         return *solver(z, laws[path], "bias" in layer), None
 
-    return sweep(network, params, inputs, solve)[0]
+    return sweep(network, params, inputs, solve)
 
 
-def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
+def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size, fixed):
     """One epoch over (log s, t); dead layers are left as they are."""
     optimizer = only_if_finite(optax.adam(0.1) if optimizer is None else optimizer)
     dead = {path: z.dead for path, z in network.statistics(params, inputs).items()}
@@ -171,7 +183,7 @@ def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
         path: {"log_scale": jnp.zeros_like(laws[path].mean)}
         | ({"shift": jnp.zeros_like(laws[path].mean)} if has_bias else {})
         for path in laws
-        if not dead[path]
+        if not dead[path] and path not in fixed
         for has_bias in ["bias" in get_layer(params, path)]
     }
     if not changes:
@@ -182,11 +194,11 @@ def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
             if path not in changes:
                 return z
             scale, shift = _scale_and_shift(changes[path])
-            return (scale * z + shift).astype(z.dtype)
+            return scale * z + shift
 
         found = network.record(params, inputs, edit)
         gaps = [
-            distance(rows(z), laws[path], jax.random.fold_in(key, i))
+            distance(z, laws[path], jax.random.fold_in(key, i))
             for i, (path, z) in enumerate(found.items())
             if path in changes
         ]
@@ -205,7 +217,7 @@ def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
     for i in range(len(inputs) // batch_size):
         part = inputs[order[i * batch_size : (i + 1) * batch_size]]
         changes, state = step(changes, state, part, jax.random.fold_in(key_target, i))
-    return change_layers(
+    return network.change_layers(
         params, {path: _scale_and_shift(change) for path, change in changes.items()}
     )
 
