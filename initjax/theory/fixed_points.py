@@ -5,6 +5,7 @@ to layer of a random network, as Gaussian expectations (`initjax.theory.gaussian
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -132,11 +133,12 @@ def critical_point(
         raise UserError(
             f"{name} has no edge of chaos at q={q:.6g}: with chi_1 = 1 (weight variance"
             f" {weight_variance:.6g}) the bias variance would be {implied:.6g}, below 0."
+            f"{_nearest(activation, q)}"
         )
     if chi_q > 1 + _MARGIN:
         raise UserError(
             f"{name} has no stable edge of chaos at q={q:.6g}: chi_q = {chi_q:.6g} exceeds 1, so"
-            " that the variance of the signal leaves q."
+            f" that the variance of the signal leaves q.{_nearest(activation, q)}"
         )
     if bias_variance is None:
         bias_variance = implied if implied > _MARGIN * q else 0.0
@@ -157,6 +159,49 @@ def _point(activation, q) -> tuple[float, float, float]:
 # Where fixed points are looked for: closer to 0 quadrature cannot tell sb^2 from 0, and no
 # pre-activations have a larger variance.
 _CANDIDATES = np.geomspace(1e-4, 1e4, 81)
+
+
+def stable_q(activation: str | Callable, q: float = 1.0) -> float | None:
+    """The q* nearest to `q`, in factors, at which the edge of chaos exists and is stable.
+
+    None where there is none from 1e-4 to 1e4. Those of GELU begin at 3.56155, those of SiLU at
+    14.3202, those of the sigmoid at 45.6243; the softplus has none.
+    """
+
+    def excess(q):  # above 0: unstable, or of a negative sb^2
+        _, bias_variance, chi_q = _point(activation, q)
+        return max(chi_q - 1, -bias_variance / q) - _MARGIN / 2
+
+    if excess(q) <= 0:
+        return q
+    values = [excess(candidate) for candidate in _CANDIDATES]
+    found = [candidate for candidate, value in zip(_CANDIDATES, values, strict=True) if value <= 0]
+    if not found:
+        return None
+    from scipy import optimize
+
+    distances = np.abs(np.log(np.array(found) / q))
+    near = float(found[int(distances.argmin())])
+    step = (_CANDIDATES[1] / _CANDIDATES[0]) ** (1.0 if near < q else -1.0)
+    bound = q if min(near, near * step) < q < max(near, near * step) else near * step
+    if excess(bound) <= 0:
+        return near
+    edge = optimize.root_scalar(excess, bracket=sorted((near, bound)), xtol=1e-12, rtol=1e-12).root
+    # Rounded to its stable side, so that the number that is shown is one that works.
+    digits = 5 - math.floor(math.log10(edge))
+    rounded = (math.ceil if near > edge else math.floor)(edge * 10**digits) / 10**digits
+    return rounded if excess(rounded) <= 0 else near
+
+
+def _nearest(activation, q) -> str:
+    found = stable_q(activation, q)
+    if found is None:
+        return f"\nIt has no stable one between q={_CANDIDATES[0]:g} and {_CANDIDATES[-1]:g}."
+    weight_variance, bias_variance, _ = _point(activation, found)
+    return (
+        f"\nThe nearest stable one is at q={found:.6g}: weight variance {weight_variance:.6g},"
+        f" bias variance {max(bias_variance, 0):.6g}."
+    )
 
 
 def _solve_q(activation, bias_variance) -> float:
