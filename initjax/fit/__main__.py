@@ -40,8 +40,7 @@ def main(arguments=None) -> None:
 
 
 def _run(args) -> None:
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
+    command.open_folder(str(args.out or ""))
     checkpoint = weights.read(args.weights)
     number = len(checkpoint.tensors)
     command.show(f"{args.weights}: {checkpoint.format}, {number} tensors")

@@ -21,6 +21,7 @@ from initjax.theory.gaussian import (
     product_moment,
     second_moment,
 )
+from initjax.theory.moments import moments
 
 # chi within this of 1 is 1: quadrature and root finding are exact to some 1e-12.
 _MARGIN = 1e-9
@@ -238,6 +239,125 @@ def _solve_q(activation, bias_variance) -> float:
 def _origin(activation) -> CriticalPoint:
     slope = derivative_moments(activation, 1e-12)[0]
     return CriticalPoint(activation, 0.0, float(f"{1 / slope:.10g}"), 0.0, 1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthScales:
+    """Over how many layers a wide plain network forgets; see `depth_scales`.
+
+    Attributes:
+      q: q*, the variance of the pre-activations that deep layers have.
+      correlation: c*, the correlation of any two inputs that deep layers have; 1 where chi_1 <= 1.
+      chi_1: by how much gradients grow per layer.
+      chi_q: by how much a deviation from q* grows per layer.
+      variance_scale: xi_q = -1 / log chi_q; infinite at chi_q = 1, where it falls as 1 / depth.
+      correlation_scale: xi_c = -1 / log C'(c*); infinite at chi_1 = 1, where it falls as a power.
+      gradient_scale: 1 / |log chi_1|; infinite at chi_1 = 1.
+    """
+
+    q: float
+    correlation: float
+    chi_1: float
+    chi_q: float
+    variance_scale: float
+    correlation_scale: float
+    gradient_scale: float
+
+
+def depth_scales(
+    activation: str | Callable,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+    *,
+    q: float = 1.0,
+) -> DepthScales | None:
+    """Depth scales of plain networks (Schoenholz et al. 2017, arXiv:1611.01232).
+
+    In layers e-fold, the variance tends to q* over xi_q = -1 / log chi_q, and the correlation of
+    two inputs to c* over xi_c = -1 / log C'(c*), C being the `correlation_map`. In the ordered
+    phase c* is 1 and its slope there is chi_1; in the chaotic phase c* is below 1, where C is less
+    steep. At criticality no depth scale exists: changes go as a power of the depth.
+
+    Args:
+      activation: a name or an elementwise function of JAX arrays.
+      weight_variance: sw^2; weights have the variance sw^2 / fan_in.
+      bias_variance: sb^2.
+      q: the variance from which the layers tend to q*, where there are several.
+
+    Returns:
+      The scales; None where the variance grows without end.
+
+    Raises:
+      UserError (a ValueError): an argument out of its range.
+
+    >>> chaos = depth_scales("tanh", 2.5, 0.05)
+    >>> round(chaos.correlation_scale, 3), round(chaos.gradient_scale, 3)
+    (11.796, 7.979)
+    >>> depth_scales("tanh", 1.0).variance_scale
+    inf
+    """
+    get_activation(activation)
+    weight_variance = not_negative(weight_variance, "weight_variance")
+    bias_variance = not_negative(bias_variance, "bias_variance")
+    found = _settle(activation, weight_variance, bias_variance, q)
+    if found is None:
+        return None
+    slope, growth = derivative_moments(activation, max(found, 1e-12))
+    chi_1, chi_q = weight_variance * slope, weight_variance * growth
+    correlation, steepness = 1.0, chi_1
+    if chi_1 > 1 + _CRITICAL and found > 0:
+        correlation, steepness = _chaotic(activation, weight_variance, bias_variance, found)
+    scales = (_scale(factor) for factor in (chi_q, steepness, chi_1))
+    return DepthScales(found, correlation, chi_1, chi_q, *scales)
+
+
+# Factors within this of 1 are those of criticality: at q* = 0 they are taken at q = 1e-12.
+_CRITICAL = 1e-8
+
+
+def _scale(factor) -> float:
+    if abs(factor - 1) <= _CRITICAL:
+        return math.inf
+    return 1 / abs(math.log(factor)) if factor > 0 else 0.0
+
+
+def _settle(activation, weight_variance, bias_variance, q) -> float | None:
+    """The q* to which the variance tends from `q`; None: to none."""
+
+    def excess(q):
+        return weight_variance * _second_moment(activation, q) + bias_variance - q
+
+    start = excess(q)
+    if abs(start) <= _CRITICAL * q:
+        return q
+    step = 2.0 if start > 0 else 0.5
+    near, far = q, q * step
+    while (excess(far) > 0) == (start > 0):
+        near, far = far, far * step
+        if far > 1e12:
+            return None
+        if far < 1e-12:
+            return 0.0
+    from scipy import optimize
+
+    return optimize.root_scalar(excess, bracket=sorted((near, far)), rtol=1e-13, xtol=1e-15).root
+
+
+def _chaotic(activation, weight_variance, bias_variance, q) -> tuple[float, float]:
+    """(c*, C'(c*)) below 1, by the Hermite series of the activation."""
+    squares = moments(get_activation(activation), np.array([q])).series[0] ** 2
+    orders = np.arange(len(squares))
+
+    def correlation_of(c):
+        return (weight_variance * squares @ c**orders + bias_variance) / q
+
+    if correlation_of(0.0) <= _CRITICAL:
+        c = 0.0
+    else:
+        from scipy import optimize
+
+        c = optimize.brentq(lambda c: correlation_of(c) - c, 0.0, 1 - 1e-6, xtol=1e-14)
+    return c, float(weight_variance * (orders * squares)[1:] @ c ** orders[:-1] / q)
 
 
 def correlation_map(

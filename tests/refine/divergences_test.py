@@ -66,8 +66,9 @@ def test_small_for_the_target_itself_and_large_for_another(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_expected_loss_of_a_small_batch_is_least_at_scale_one(name):
+def test_the_expected_loss_of_a_small_batch_is_least_at_scale_one(name, monkeypatch):
     """Faults D4: of the biased ones the best scale of 16 inputs is .86 to .95."""
+    monkeypatch.setattr(divergences, "_SORTED_ROWS", 256)  # for speed
     law, scales = unit(2), jnp.array([0.9, 1.0, 1.1])
 
     def losses(key):
@@ -75,7 +76,7 @@ def test_the_expected_loss_of_a_small_batch_is_least_at_scale_one(name):
         key = jax.random.fold_in(key, 1)
         return jax.vmap(lambda s: LOSSES[name](s * z, law, key))(scales)
 
-    found = np.asarray(jax.jit(jax.vmap(losses))(jax.random.split(KEY, 1500)))
+    found = np.asarray(jax.jit(lambda keys: jax.lax.map(losses, keys))(jax.random.split(KEY, 1500)))
     # The least of the parabola through the means; its error by the delta method.
     low, middle, high = found.T
     slope, curvature = (high - low) / 0.2, (high - 2 * middle + low) / 0.01
