@@ -49,7 +49,7 @@ class Initializer:
 
 def _checked(call):
     @functools.wraps(call)
-    def checked(self, key, shape=None, dtype=None, out_sharding=None, **others):
+    def checked(self, key, shape: Any = None, dtype=None, out_sharding=None, **others):
         form = f"{self!r} is called as init(key, shape, dtype)"
         if others:
             name, *_ = others

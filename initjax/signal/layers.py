@@ -98,8 +98,11 @@ class Signal:
     def depth_scale(self) -> float | None:
         """Layers in which the measured variance changes e-fold, 1 / |log factor|.
 
-        None where it does not change by one factor a layer, as at criticality.
+        None where it does not change by one factor a layer, as measured or, where theory's scale
+        is more than all layers, as near criticality.
         """
+        if self.scales is not None and self.scales.variance_scale > len(self.layers):
+            return None
         constant = is_exponential([layer.variance for layer in self.layers[:-1]])
         return depth_scale(self.factor) if constant else None
 

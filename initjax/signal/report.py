@@ -117,8 +117,9 @@ def _summary(signal: Signal) -> str:
         lines.append(
             f"theory: chi_1 {scales.chi_1:.4g}, gradients change e-fold in"
             f" {_layers(scales.gradient_scale)}, correlations in"
-            f" {_layers(scales.correlation_scale)} (to {scales.correlation:.3g}); chi_q"
-            f" {scales.chi_q:.4g}, variances in {_layers(scales.variance_scale)} (to {scales.q:.3g})"
+            f" {_layers(scales.correlation_scale)} (to {scales.correlation:.3g});"
+            f" chi_q {scales.chi_q:.4g}, variances in {_layers(scales.variance_scale)}"
+            f" (to {scales.q:.3g})"
         )
     elif signal.chi_1 is not None:
         lines.append(f"theory: chi_1 {signal.chi_1:.4g}, chi_q {signal.chi_q:.4g} a layer")
@@ -161,15 +162,15 @@ def comparison(
         (recommended[1].is_healthy, -2 * _distance(recommended[1]))
         > (bool(healthy), -_distance(signals[best]))
     )
+    if not healthy:
+        lines.append("None of these keeps the signal.")
     if better:
         name, signal = recommended
         lines.append(f"Start from {name}{_totals(signal)}: {signal.verdict}.")
     if healthy:
-        others = healthy[1:]
         first = "Of those asked for, take" if better else "Start from"
-        lines.append(f"{first} {best}" + (f"; {', '.join(others)} will do too." if others else "."))
-    else:
-        lines.append("None of these keeps the signal.")
+        others = ", ".join(healthy[1:])
+        lines.append(f"{first} {best}" + (f"; {others} will do too." if others else "."))
     branches = max(signal.num_branches for signal in signals.values())
     try:
         if branches:

@@ -356,7 +356,9 @@ def _chaotic(activation, weight_variance, bias_variance, q) -> tuple[float, floa
     else:
         from scipy import optimize
 
-        c = optimize.brentq(lambda c: correlation_of(c) - c, 0.0, 1 - 1e-6, xtol=1e-14)
+        c = optimize.root_scalar(
+            lambda c: correlation_of(c) - c, bracket=(0.0, 1 - 1e-6), xtol=1e-14
+        ).root
     return c, float(weight_variance * (orders * squares)[1:] @ c ** orders[:-1] / q)
 
 

@@ -260,5 +260,6 @@ def test_depth_scales():
     assert (critical.q, critical.correlation) == (0, 1)
     assert critical.variance_scale == critical.correlation_scale == math.inf
     order = depth_scales("relu", 1.0)
-    assert order.correlation_scale == order.variance_scale == pytest.approx(1 / math.log(2))
+    assert order.correlation_scale == pytest.approx(1 / math.log(2))
+    assert order.variance_scale == pytest.approx(1 / math.log(2))
     assert depth_scales("relu", 3.0) is None
