@@ -178,7 +178,7 @@ def test_gaussian_target_has_a_mean_and_a_variance(x64):
 def test_joint_optimization_lowers_the_gap(divergence):
     model, params, inputs = create("mlp(depth=2, width=12)", kernel_init="normal(stddev=0.6)")
     refined, report = refine.consistency(
-        model, params, inputs, KEY, divergence=divergence, mode="joint", passes=4
+        model, params, inputs, KEY, divergence=divergence, mode="joint", batch_size=32, passes=4
     )
     assert report.after < 0.8 * report.before
     for path, layer in params.items():  # directions of weights are kept

@@ -462,12 +462,8 @@ def test_words_for_a_factor(factor, words):
 def test_fifty_tanh_layers(capsys):
     """Faults D5: a hundredfold loss is not healthy, and what is better is recommended, measured."""
     init = "--init=lecun_normal,normal(stddev=0.2)"
-    signals = run(
-        parse(
-            ["--model=mlp(depth=50, width=64)", "--activation=tanh", init]
-            + ["--batch_size=32", "--input_shape=4,4,4"]
-        )
-    )
+    arguments = ["--model=mlp(depth=50, width=64)", "--activation=tanh", init]
+    signals = run(parse([*arguments, "--batch_size=32", "--input_shape=4,4,4"]))
     lecun = signals["lecun_normal"]
     assert re.search(r"variance falls [\d.]+-fold in 50 layers", lecun.verdict)
     assert lecun.change < 1 / 5 and not lecun.is_healthy
