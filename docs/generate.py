@@ -41,8 +41,8 @@ def main() -> None:
     (DOCS / "images").mkdir(exist_ok=True)
     for entry in entries():
         name = entry.names[0]
-        if kurtosis(name) is not None:
-            w = np.asarray(initjax.get(name)(jax.random.key(0), (1024, 1024)))
+        if kurtosis(entry.example) is not None:
+            w = np.asarray(initjax.get(entry.example)(jax.random.key(0), (1024, 1024)))
             plot_law(w, DOCS / "images" / f"{name}.png", name)
     write_whole(DOCS / "initializers.md", page())
     for name, text in saved_texts().items():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from initjax import initializers
 from initjax.theory.activations import get_activation
@@ -96,15 +96,35 @@ def _plain_program(network, num_inputs):
 def predict_plain(network: Plain) -> np.ndarray:
     """The same statistics of infinitely wide layers, [layers, STATISTICS].
 
-    q_1 = n_0 Var(w), q_(l+1) = n_l Var(w) E[phi(sqrt(q_l) z)^2].
+    q_1 = n_0 Var(w), q_(l+1) = n_l Var(w) E[phi(sqrt(q_l) z)^2]. The mean of ReLU is that of layers
+    of these widths: it is E[sqrt(q)] / sqrt(2 pi), and q is a product of as many random factors as
+    there are layers before, the mean squares of their n units, so that E[sqrt(q)] falls with depth,
+    by 1 - 5 / (8 n) a layer: from .5642 to .5314 in 50 layers of 512.
     """
     variance_of = WEIGHTS[network.weights][1]
-    rows, second = [], 1.0
+    rows, second, root = [], 1.0, 1.0
     for fan_in, fan_out in zip(network.widths[:-1], network.widths[1:], strict=True):
         q = fan_in * variance_of(fan_in, fan_out) * second
         mean, second = _moments(network.activation, q)
-        rows.append((q, mean, second - mean**2))
+        if network.activation == "relu":
+            root *= _mean_root(fan_in, rectified=bool(rows))
+            rows.append((q, root * mean, second - mean**2))
+        else:
+            rows.append((q, mean, second - mean**2))
     return np.array(rows)
+
+
+def _mean_root(width, rectified):
+    """E[sqrt(mean square of `width` values / its mean)], of z ~ N(0, 1) or of their ReLU.
+
+    A sum of k squares is chi^2_k, of mean root sqrt(2) Gamma((k + 1) / 2) / Gamma(k / 2); of ReLU's
+    values k ~ Bin(width, 1/2) are not 0.
+    """
+    k = np.arange(1, width + 1)
+    roots = math.sqrt(2) * np.exp(special.gammaln((k + 1) / 2) - special.gammaln(k / 2))
+    if not rectified:
+        return float(roots[-1] / math.sqrt(width))
+    return float(stats.binom.pmf(k, width, 0.5) @ roots / math.sqrt(width / 2))
 
 
 def _moments(activation, q):

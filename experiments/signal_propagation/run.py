@@ -16,6 +16,7 @@ README.md has the time of the run that it shows.
 """
 
 import argparse
+import math
 import pathlib
 import time
 
@@ -204,8 +205,10 @@ def findings(plain: list[dict], residual: list[dict]) -> str:
         (
             "He's rule shifts the mean of the activations.",
             f"Mean of phi(z) {interval(shift[0])} in layer 1 and {interval(shift[9])} in layer 10;"
-            f" theory sqrt(1/pi) = {shift[0]['theory']:.4f}. The shift does not add up: it is that"
-            " of one layer in every layer, because the next weights have mean 0.",
+            f" theory at this width {shift[0]['theory']:.4f} and {shift[9]['theory']:.4f}, and"
+            f" {shift[-1]['theory']:.4f} in layer 50; sqrt(1/pi) = {(1 / math.pi) ** 0.5:.4f} at an"
+            " infinite one. The shift does not add up: it is that of one layer in every layer,"
+            " because the next weights have mean 0.",
         ),
         (
             "Neither Xavier nor He is right for residual networks; the variance must depend on"
@@ -281,11 +284,12 @@ Mean over seeds; 95 % intervals by Student's t over seeds.
 
 {agreement(plain, residual)}
 
-Theory is that of infinitely wide layers. It is exact in the mean for linear and ReLU layers of any
-width; for tanh a width N leaves an error of order 1/N, which enough seeds make visible. Layers of
-one network are not independent: a network that is above theory in one layer is so in the next. The
-variance of a deep ReLU network is a product of many random factors, so its law over seeds is skewed
-(near log-normal): its mean hangs on few seeds, and intervals by Student's t are too short there.
+Theory is that of infinitely wide layers. It is exact in the mean square for linear and ReLU layers
+of any width, and the mean of ReLU's activations is that of the width at hand; for tanh a width N
+leaves an error of order 1/N, which enough seeds make visible. Layers of one network are not
+independent: a network that is above theory in one layer is so in the next. The variance of a deep
+ReLU network is a product of many random factors, so its law over seeds is skewed (near log-normal):
+its mean hangs on few seeds, and intervals by Student's t are too short there.
 
 ## Tables
 

@@ -37,6 +37,11 @@ class Distribution(abc.ABC):
         """Standard deviation."""
 
     @property
+    def rms(self) -> float:
+        """Root of E[w^2], which differs from `std` where the mean is not 0."""
+        return math.hypot(self.std, self.mean)
+
+    @property
     @abc.abstractmethod
     def kurtosis(self) -> float:
         """Fourth central moment over the squared variance; 3 for a normal law."""
@@ -97,8 +102,8 @@ class Distribution(abc.ABC):
         return _draw_scaled(self.draw, key, shape, dtype, multiplier, out_sharding)
 
     def multiplier(self, variance: np.floating) -> np.floating:
-        """What a sample is multiplied by to have `variance`, in the dtype of `variance`."""
-        return np.sqrt(variance) / variance.dtype.type(self.std)
+        """What a sample is multiplied by for E[w^2] = `variance`, in the dtype of `variance`."""
+        return np.sqrt(variance) / variance.dtype.type(self.rms)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3, 5))

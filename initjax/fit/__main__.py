@@ -43,8 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(args) -> None:
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
+    command.open_folder(str(args.out or ""))
     checkpoint = weights.read(args.weights)
     number = len(checkpoint.tensors)
     command.show(f"{args.weights}: {checkpoint.format}, {number} tensors")

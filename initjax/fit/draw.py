@@ -82,8 +82,7 @@ def from_fit(
         rms = math.hypot(chosen.sd, chosen.mean)
         if not _LEAST <= rms <= _LARGEST:
             raise UserError(f"{layer!r} has the scale {rms:.3g}; give scale as a number.")
-        # Symmetric laws have the mean 0; the quantiles have that of the weights, and their sd.
-        scale = chosen.fan_in * (chosen.sd**2 + (law != "empirical") * chosen.mean**2)
+        scale = chosen.fan_in * rms**2
     else:
         scale = positive(scale, "scale")
     distribution = distribution_of(chosen, law)

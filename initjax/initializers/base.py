@@ -5,11 +5,13 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.laws import DISTRIBUTIONS
@@ -29,6 +31,13 @@ class Initializer:
 
     factory = ""  # the name under which `repr` shows the value, and `initjax.get` reads it
 
+    def __init_subclass__(cls, **keywords):
+        super().__init_subclass__(**keywords)
+        if "__call__" in vars(
+            cls
+        ):  # each has its own; that it is called as JAX does is checked here
+            cls.__call__ = _checked(cls.__call__)  # pyright: ignore
+
     def __repr__(self):
         shown = (
             f"{field.name}={getattr(self, field.name)!r}"
@@ -36,6 +45,31 @@ class Initializer:
             if getattr(self, field.name) != field.default
         )
         return f"{self.factory}({', '.join(shown)})"
+
+
+def _checked(call):
+    @functools.wraps(call)
+    def checked(self, key, shape: Any = None, dtype=None, out_sharding=None, **others):
+        form = f"{self!r} is called as init(key, shape, dtype)"
+        if others:
+            name, *_ = others
+            raise UserError(
+                f"{form}, without {name}.\nA library with a form of its own takes a function, such"
+                " as lambda key, input_axes, output_axes, dtype, **_: init(key, (*input_axes"
+                ".values(), *output_axes.values()), dtype) in Penzai."
+            )
+        if isinstance(key, (int, float, str, list, tuple)) or isinstance(key, np.generic):
+            raise UserError(
+                f"{form}; key={key!r} is no key.\nA key is jax.random.key(0). Haiku and Keras call"
+                " init(shape, dtype): give them lambda shape, dtype=None: init(key, shape, dtype)."
+            )
+        try:
+            sizes = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
+        except TypeError:
+            raise UserError(f"{form}; shape={shape!r} is no shape.") from None
+        return call(self, key, sizes, dtype, out_sharding)
+
+    return checked
 
 
 def reshard(w, out_sharding):
@@ -147,12 +181,14 @@ class Entry:
       formula: what it draws.
       reference: the source, with its year.
       use: when to use it.
+      example: a text that `initjax.get` reads; with arguments where the name alone needs them.
     """
 
     names: tuple[str, ...]
     formula: str
     reference: str
     use: str
+    example: str
 
 
 def _own(name: str, value: Callable) -> Callable:
@@ -186,7 +222,7 @@ Factory = TypeVar("Factory", bound=Callable)
 
 
 def register(
-    formula: str, reference: str, use: str, *more_names: str, name: str = ""
+    formula: str, reference: str, use: str, *more_names: str, name: str = "", example: str = ""
 ) -> Callable[[Factory], Factory]:
     """Decorator: lets `initjax.get` make what a factory makes, and the catalogue show it.
 
@@ -198,16 +234,37 @@ def register(
       use: when to use it.
       *more_names: under which it is known as well.
       name: its name, where it is another than the factory's own.
+      example: a call, where the name alone does not do: "fixup(num_branches=16)".
+
+    A factory that is called as the initializer itself, with a key first, says so: Flax calls a
+    `kernel_init=he_normal` in this way.
     """
 
     def add(factory: Factory) -> Factory:
-        entry = Entry((name or factory.__name__, *more_names), formula, reference, use)
-        for known_as in entry.names:
-            INITIALIZERS.add(known_as, factory)
-        _ENTRIES[factory] = entry
-        return factory
+        names = (name or factory.__name__, *more_names)
+
+        @functools.wraps(factory)
+        def checked(*args, **keywords):
+            if args and _is_key(args[0]):
+                raise UserError(
+                    f"{names[0]} makes an initializer, and was given a key.\nCall it first:"
+                    f" kernel_init={example or names[0] + '()'}."
+                )
+            return factory(*args, **keywords)
+
+        for known_as in names:
+            INITIALIZERS.add(known_as, checked)
+        _ENTRIES[checked] = Entry(names, formula, reference, use, example or names[0])
+        return cast(Factory, checked)
 
     return add
+
+
+def _is_key(value) -> bool:
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        return False
+    is_legacy = value.dtype == np.uint32 and value.ndim == 1
+    return is_legacy or jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def entries() -> list[Entry]:

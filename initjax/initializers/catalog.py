@@ -16,7 +16,7 @@ from initjax.support.naming import Call
 
 
 def kurtosis(name: str) -> float | None:
-    """Of the law; of a 512 x 512 sample where it has none in closed form; None of a constant."""
+    """Of a text's law; of a 512 x 512 sample if it has none in closed form; None of a constant."""
     init = get(name)
     if isinstance(init, (Scaled, VarianceScaling)):
         return init.distribution.kurtosis
@@ -32,7 +32,7 @@ def table() -> Iterator[str]:
     """The entries as lines: names, and indented what they draw, when to use them, and a source."""
     for entry in entries():
         yield ", ".join(entry.names)
-        yield f"    {entry.formula}; kurtosis {_shown(kurtosis(entry.names[0]))}"
+        yield f"    {entry.formula}; kurtosis {_shown(kurtosis(entry.example))}"
         yield f"    {entry.use}"
         yield f"    [{entry.reference}]"
 
@@ -58,14 +58,23 @@ def page() -> str:
             f"`{entry.formula}`",
             "",
             f"- Use: {entry.use}.",
-            f"- Kurtosis: {_shown(kurtosis(first))}.",
+            f"- Kurtosis: {_shown(kurtosis(entry.example))}.",
             f"- Source: {entry.reference}.",
-            f"- As a value: `{get(first)!r}`.",
+            f"- As a value: `{get(entry.example)!r}`.",
             "",
         ]
-        if kurtosis(first) is not None:
+        if kurtosis(entry.example) is not None:
             lines += [f"![density and CCDF of {first}](images/{first}.png)", ""]
     return "\n".join(lines)
+
+
+def examples() -> dict[str, str]:
+    """By every name a text that `get` reads: the name, with arguments where it needs some."""
+    return {
+        name: name + entry.example.removeprefix(entry.names[0])
+        for entry in entries()
+        for name in entry.names
+    }
 
 
 def names() -> list[str]:

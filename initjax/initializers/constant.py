@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from initjax.initializers.base import Initializer, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
+from initjax.support.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -25,6 +26,8 @@ class Constant(Initializer):
         dtype = dtype if dtype is not None else self.dtype
         dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
         del key  # nothing is random
+        if jnp.issubdtype(dtype, jnp.integer) and self.value != int(self.value):
+            raise UserError(f"value={self.value} is no {dtype.name}, which holds whole numbers.")
         return jnp.full(tuple(shape), self.value, dtype, out_sharding=out_sharding)
 
 
@@ -47,8 +50,12 @@ def ones_init() -> Constant:
 
 
 @register("w = value", "jax.nn.initializers", "biases that are not 0")
-def constant(value: float = 0.0, *, dtype=None) -> Constant:
+def constant(value: float = 0.0, dtype=None) -> Constant:
     """Every weight equals `value`.
+
+    Raises:
+      UserError (a ValueError): a value that is not finite; called for a dtype of whole numbers, one
+        that is not whole.
 
     >>> constant(0.5)(jax.random.key(0), (2,))
     Array([0.5, 0.5], dtype=float32)

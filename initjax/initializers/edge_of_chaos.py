@@ -62,8 +62,9 @@ def edge_of_chaos(
       `chi_q`.
 
     Raises:
-      UserError (a ValueError): no such point (sb^2 would be negative: sigmoid, softplus), an
-        unstable one (chi_q > 1: GELU, SiLU), or an argument out of its range.
+      UserError (a ValueError): no such point (sb^2 would be negative: sigmoid below q* = 45.6,
+        softplus anywhere), an unstable one (chi_q > 1: GELU below 3.56, SiLU below 14.3), with the
+        nearest stable one; or an argument out of its range.
 
     >>> point = edge_of_chaos("tanh", bias_variance=0.05)
     >>> round(point.q, 8), round(point.weight_variance, 8), point.chi_q < 1

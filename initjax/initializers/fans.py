@@ -95,7 +95,7 @@ def fans(
             if not -len(shape) <= axis < len(shape):
                 raise UserError(
                     f"{name}={axes!r} names an axis that the shape {shape} does not have."
-                    " One-dimensional weights need in_axis=0, out_axis=()."
+                    " Weights of one axis, as biases are, need in_axis=0, out_axis=()."
                 )
             positive = axis % len(shape)
             if positive in roles:

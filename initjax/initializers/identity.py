@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -50,7 +51,6 @@ def identity(groups: int = 1, *, scale: float = 1.0, dtype=None) -> Identity:
       scale: what the identity is multiplied by.
       dtype: dtype of the weights where the call names none.
 
-    >>> import jax
     >>> identity()(jax.random.key(0), (2, 3))
     Array([[1., 0., 0.],
            [0., 1., 0.]], dtype=float32)
@@ -73,11 +73,11 @@ class Zero(Structured):
         inputs, outputs = shape[-2:]
         if outputs <= inputs:
             return centre(shape, jnp.eye(inputs, outputs, dtype=dtype))
-        import scipy.linalg  # here: at import it would take 0.1 s of every user
-
         size = 2 ** math.ceil(math.log2(outputs))
-        hadamard = scipy.linalg.hadamard(size)[:inputs, :outputs] / math.sqrt(size)
-        return centre(shape, jnp.asarray(hadamard, dtype))
+        # H[i, j] = (-1)^(ones in the binary number i & j): the corner alone is made.
+        common = jnp.arange(inputs)[:, None] & jnp.arange(outputs)
+        sign = 1 - 2 * (jax.lax.population_count(common) & 1)
+        return centre(shape, sign.astype(dtype) * dtype.type(1 / math.sqrt(size)))
 
 
 @register(

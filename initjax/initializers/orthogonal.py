@@ -12,7 +12,7 @@ from initjax.support.errors import UserError
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Orthogonal(Structured):
-    """See `orthogonal` and `scaled_orthogonal`."""
+    """See `orthogonal`."""
 
     scale: float = 1.0
     column_axis: int = -1
@@ -37,7 +37,7 @@ class Orthogonal(Structured):
     "deep linear and recurrent layers: all singular values equal",
 )
 def orthogonal(
-    scale: float = 1.0, *, column_axis: int = -1, rescale: bool = False, dtype=None
+    scale: float = 1.0, column_axis: int = -1, dtype=None, *, rescale: bool = False
 ) -> Orthogonal:
     """Weights with orthonormal rows or columns, whichever are fewer, times `scale`.
 
@@ -48,8 +48,9 @@ def orthogonal(
     Args:
       scale: what the orthonormal matrix is multiplied by.
       column_axis: the axis of the outputs; all others are flattened.
-      rescale: multiply by max(sqrt(out / in), 1) as well, see `scaled_orthogonal`.
       dtype: dtype of the weights where the call names none.
+      rescale: multiply by max(sqrt(out / in), 1) as well, in being all axes but the outputs'; for
+        convolutions see `scaled_orthogonal`.
 
     >>> w = orthogonal()(jax.random.key(0), (8, 8))
     >>> bool(jnp.allclose(w @ w.T, jnp.eye(8), atol=1e-6))
@@ -58,36 +59,56 @@ def orthogonal(
     return Orthogonal(scale, column_axis, rescale, dtype)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class DeltaOrthogonal(Structured):
+    """See `delta_orthogonal` and `scaled_orthogonal`."""
+
+    scale: float = 1.0
+    column_axis: int = -1
+    dtype: str | None = None
+    rescale: bool = False
+    factory = "delta_orthogonal"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.column_axis not in (-1, -2):
+            raise UserError(f"column_axis={self.column_axis} is neither -1 nor -2.")
+
+    def build(self, key, shape, dtype):
+        if any(size % 2 == 0 for size in shape[:-2]) and self.rescale:
+            raise UserError(f"scaled_orthogonal needs odd sizes, which have a centre: {shape}.")
+        matrix = Orthogonal(self.scale, self.column_axis, self.rescale)
+        return centre(shape, matrix.build(key, shape[-2:], dtype))
+
+
 @register(
-    "orthogonal * max(sqrt(out / in), 1)",
+    "orthogonal * max(sqrt(out / in), 1), at a convolution's centre, else 0",
     "Martens et al. 2021, arXiv:2110.01765",
     "networks without normalization whose widths differ",
 )
-def scaled_orthogonal(scale: float = 1.0, *, column_axis: int = -1, dtype=None) -> Orthogonal:
+def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> DeltaOrthogonal:
     """Orthogonal times max(sqrt(out / in), 1), which keeps the size of a unit when widening.
 
-    Martens et al. 2021, Rapid training of deep neural networks without skip connections or
-    normalization layers using Deep Kernel Shaping (arXiv:2110.01765).
+    In and out are the channels. A convolution has it at its centre tap, and 0 at all others, so
+    that every pixel is multiplied by one matrix whose singular values are equal; a flattened
+    orthogonal kernel would keep norms in the mean only. Any in and out, odd sizes (Martens et al.
+    2021, Rapid training of deep neural networks without skip connections or normalization layers
+    using Deep Kernel Shaping, arXiv:2110.01765; the default of their package dks).
+
+    Args:
+      scale: what the matrix is multiplied by.
+      column_axis: the axis of the outputs, -1 or -2.
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): when it is called, an even size, which has no centre.
+
+    >>> w = scaled_orthogonal()(jax.random.key(0), (3, 3, 64, 256))
+    >>> s = jnp.linalg.svd(w[1, 1], compute_uv=False)
+    >>> round(float(s.min()), 4), round(float(s.max()), 4), int((w != 0).any((2, 3)).sum())
+    (2.0, 2.0, 1)
     """
-    return Orthogonal(scale, column_axis, True, dtype)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class DeltaOrthogonal(Structured):
-    """See `delta_orthogonal`."""
-
-    scale: float = 1.0
-    dtype: str | None = None
-    factory = "delta_orthogonal"
-
-    def build(self, key, shape, dtype):
-        fan_in, fan_out = shape[-2:]
-        if fan_in > fan_out:
-            raise UserError(
-                f"delta_orthogonal needs in <= out; the kernel {shape} has {fan_in} > {fan_out}."
-            )
-        q = jax.random.orthogonal(key, fan_in, (), dtype, fan_out)
-        return centre(shape, dtype.type(self.scale) * q)
+    return DeltaOrthogonal(scale, column_axis, dtype, rescale=True)
 
 
 @register(
@@ -95,10 +116,19 @@ class DeltaOrthogonal(Structured):
     "Xiao et al. 2018, arXiv:1806.05393",
     "very deep convolutions without normalization",
 )
-def delta_orthogonal(scale: float = 1.0, *, dtype=None) -> DeltaOrthogonal:
-    """A convolution that acts as an orthogonal matrix on every pixel; needs in <= out.
+def delta_orthogonal(
+    scale: float = 1.0, column_axis: int = -1, dtype=None, *, rescale: bool = False
+) -> DeltaOrthogonal:
+    """A convolution that acts as an orthogonal matrix on every pixel.
 
     The orthogonal matrix stands at the centre tap (k - 1) // 2, all other taps are 0 (Xiao et al.
-    2018, arXiv:1806.05393). In float32 bit-equal to `jax.nn.initializers.delta_orthogonal`.
+    2018, arXiv:1806.05393). In float32 bit-equal to `jax.nn.initializers.delta_orthogonal`, which
+    needs in <= out; with more inputs than outputs its columns are orthonormal.
+
+    Args:
+      scale: what the matrix is multiplied by.
+      column_axis: the axis of the outputs, -1 or -2.
+      dtype: dtype of the weights where the call names none.
+      rescale: multiply by max(sqrt(out / in), 1) as well: `scaled_orthogonal`.
     """
-    return DeltaOrthogonal(scale, dtype)
+    return DeltaOrthogonal(scale, column_axis, dtype, rescale)

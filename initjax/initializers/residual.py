@@ -1,8 +1,8 @@
 """Initialization that knows how deep the network is: scales of residual branches.
 
-- scales, by which the weights of a residual branch are multiplied (`fixup_scale`, `residual_scale`,
-  `deepnorm`), and `rescale`, which multiplies any initializer;
-- factories of initializers that have them built in (`fixup`, `rezero`, `gpt2_residual`,
+- scales, by which the weights of a residual branch are multiplied (`fixup_scale`,
+  `residual_scale`), and `rescale`, which multiplies any initializer;
+- factories of initializers that have them built in (`fixup`, `rezero`, `gpt2_residual`, `deepnorm`,
   `mean_field_residual`), for a `kernel_init` or a rule of `initjax.reinitialize`.
 
 `initjax.theory.fixed_points` predicts what they do.
@@ -13,12 +13,13 @@ import math
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
-from initjax.initializers.base import register
+from initjax.initializers.base import Initializer, register
 from initjax.initializers.constant import Constant
 from initjax.initializers.fans import Axes
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count, finite
+from initjax.support.dtypes import dtype_name
 from initjax.support.errors import UserError
 
 
@@ -51,9 +52,10 @@ def fixup_scale(num_branches: int, layers_per_branch: int = 2) -> float:
     "he_normal * L^(-1 / (2m - 2)), L branches of m layers",
     "Zhang et al. 2019, arXiv:1901.09321",
     "residual branches without normalization; their last layer and the classifier start at 0",
+    example="fixup(num_branches=16)",
 )
 def fixup(
-    num_branches: int = 1,
+    num_branches: int,
     layers_per_branch: int = 2,
     *,
     in_axis: Axes = -2,
@@ -135,9 +137,10 @@ def residual_scale(num_layers: int, branches_per_layer: int = 2) -> float:
     "N(0, stddev^2 / (2 L))",
     "Radford et al. 2019, section 2.3",
     "the last projection of a transformer's residual branches; num_layers=L",
+    example="gpt2_residual(num_layers=12)",
 )
 def gpt2_residual(
-    num_layers: int = 1, stddev: float = 0.02, *, branches_per_layer: int = 2, dtype=None
+    num_layers: int, stddev: float = 0.02, *, branches_per_layer: int = 2, dtype=None
 ) -> Scaled:
     """w ~ N(0, stddev^2 / (branches L)): GPT-2's last projection of a residual branch.
 
@@ -157,50 +160,77 @@ def gpt2_residual(
     return Scaled(scale, Normal(), dtype)
 
 
-@dataclasses.dataclass(frozen=True)
-class DeepNorm:
-    """The two constants of DeepNorm; see `deepnorm`.
+@dataclasses.dataclass(frozen=True, repr=False)
+class DeepNorm(Initializer):
+    """The two constants of DeepNorm, and the weights that they ask for; see `deepnorm`.
 
     Attributes:
       alpha: multiplies the shortcut: LayerNorm(alpha x + f(x)).
       beta: multiplies the Xavier weights of the perceptron, value and output projections.
+      num_layers: from which both are, where that is a name's argument.
+      dtype: dtype of the weights where the call names none.
     """
 
     alpha: float
     beta: float
+    num_layers: int | None = None
+    dtype: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
+
+    def __repr__(self):
+        if self.num_layers is None:
+            return f"DeepNorm(alpha={self.alpha!r}, beta={self.beta!r})"
+        dtype = f", dtype={self.dtype!r}" if self.dtype else ""
+        return f"deepnorm(num_layers={self.num_layers}{dtype})"
 
     @property
     def kernel_init(self) -> VarianceScaling:
         """Xavier's normal initializer times beta."""
-        return VarianceScaling(self.beta**2, "fan_avg", Normal())
+        return VarianceScaling(self.beta**2, "fan_avg", Normal(), dtype=self.dtype)
+
+    def __call__(self, key, shape, dtype=None, out_sharding=None):
+        return self.kernel_init(key, shape, dtype, out_sharding)
 
 
-def deepnorm(num_layers: int) -> DeepNorm:
+@register(
+    "N(0, beta^2 2 / (fan_in + fan_out)), beta = (8 N)^(-1/4)",
+    "Wang et al. 2022, arXiv:2203.00555",
+    "perceptron, value and output projections of a post-norm transformer whose shortcuts are"
+    " multiplied by alpha = (2 N)^(1/4); num_layers=N",
+    example="deepnorm(num_layers=12)",
+)
+def deepnorm(num_layers: int, *, dtype=None) -> DeepNorm:
     """DeepNorm's constants for an encoder or a decoder: alpha = (2 N)^(1/4), beta = (8 N)^(-1/4).
 
     Of the weights, beta scales those of the perceptron and of the value and output projections;
-    queries and keys keep Xavier's (Wang et al. 2022, arXiv:2203.00555).
+    queries and keys keep Xavier's (Wang et al. 2022, arXiv:2203.00555). The value is the
+    initializer of the former, Xavier's normal one times beta.
 
     Args:
       num_layers: N, the layers of the transformer, each with attention and a perceptron.
+      dtype: dtype of the weights where the call names none.
 
     Raises:
       UserError (a ValueError): a count below 1.
 
-    >>> deepnorm(8)
-    DeepNorm(alpha=2.0, beta=0.3535533905932738)
+    >>> init = deepnorm(8)
+    >>> init.alpha, round(init.beta, 6), round(init.kernel_init.scale, 6)
+    (2.0, 0.353553, 0.125)
     """
     num_layers = count(num_layers, "num_layers")
-    return DeepNorm((2 * num_layers) ** 0.25, (8 * num_layers) ** -0.25)
+    return DeepNorm((2 * num_layers) ** 0.25, (8 * num_layers) ** -0.25, num_layers, dtype)
 
 
 @register(
     "N(0, c / (L fan_in))",
-    "Yang & Schoenholz 2017, arXiv:1712.08969",
+    "Hanin & Rolnick 2018, arXiv:1803.01719; Hayou et al. 2021, arXiv:2010.12859",
     "the last layer of residual branches: a variance that depends on depth; num_layers=L",
+    example="mean_field_residual(num_layers=20)",
 )
 def mean_field_residual(
-    num_layers: int = 1,
+    num_layers: int,
     c: float = 1.0,
     *,
     in_axis: Axes = -2,
@@ -211,7 +241,9 @@ def mean_field_residual(
     """w ~ N(0, sv^2 / fan_in), sv^2 = c / L, for the last layer of every residual branch.
 
     Xavier's and He's rules are not optimal for residual networks: the right variance depends on the
-    depth (Yang & Schoenholz 2017, arXiv:1712.08969). With c / L the variance of the stream grows by
+    depth (Yang & Schoenholz 2017, arXiv:1712.08969). This one is that of Hanin & Rolnick 2018
+    (arXiv:1803.01719) and of Hayou et al. 2021 (Stable ResNet, arXiv:2010.12859). With c / L the
+    variance of the stream grows by
     a factor that tends to exp(c sw^2 / 2) for ReLU, whatever L, instead of (1 + sw^2 / 2)^L: see
     `predict_residual_variance`.
 

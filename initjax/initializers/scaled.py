@@ -31,7 +31,7 @@ class Scaled(Initializer):
 
 
 @register("N(0, stddev^2)", "jax.nn.initializers", "a fixed scale, as in embeddings")
-def normal(stddev: float = 0.01, *, dtype=None) -> Scaled:
+def normal(stddev: float = 0.01, dtype=None) -> Scaled:
     """w ~ N(0, stddev^2), whatever the shape."""
     return Scaled(finite(stddev, "stddev"), Normal(), dtype)
 
@@ -42,7 +42,7 @@ def normal(stddev: float = 0.01, *, dtype=None) -> Scaled:
     "a fixed scale without outliers, as in vision transformers",
 )
 def truncated_normal(
-    stddev: float = 0.01, *, lower: float = -2.0, upper: float = 2.0, dtype=None
+    stddev: float = 0.01, dtype=None, lower: float = -2.0, upper: float = 2.0
 ) -> Scaled:
     """w = stddev z, z ~ N(0, 1) conditioned on lower <= z <= upper.
 
@@ -53,7 +53,7 @@ def truncated_normal(
 
 
 @register("U(-scale, scale)", "symmetric, unlike JAX's", "a fixed bound")
-def uniform(scale: float = 0.01, *, dtype=None) -> Scaled:
+def uniform(scale: float = 0.01, dtype=None) -> Scaled:
     """w uniform on [-scale, scale].
 
     Symmetric, unlike `jax.nn.initializers.uniform`, which draws from [0, scale).

@@ -104,5 +104,5 @@ def survey_kaiming(
     >>> float(w.min()) >= 0, round(float((w**2).mean() * 256), 1)
     (True, 2.0)
     """
-    scale = (gain(activation) * _HALF_NORMAL.std) ** 2  # Var(|z|) is less than E[z^2]
+    scale = gain(activation) ** 2
     return VarianceScaling(scale, "fan_in", _HALF_NORMAL, in_axis, out_axis, batch_axis, dtype)

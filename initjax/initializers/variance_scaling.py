@@ -36,7 +36,7 @@ _HEAVY_KURTOSIS = 9.0  # (9 - 1) / (3 - 1): twice the standard error of a normal
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class VarianceScaling(Initializer):
-    """Samples of a distribution, scaled to the variance scale / n, n being a fan of the layer."""
+    """Samples of a distribution, scaled to E[w^2] = scale / n, n being a fan of the layer."""
 
     scale: float = 1.0
     mode: str = "fan_in"
@@ -73,11 +73,15 @@ class VarianceScaling(Initializer):
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
     def variance(self, shape) -> float:
-        """The variance of a weight in an array of `shape`."""
-        axes = self.in_axis, self.out_axis, self.batch_axis
-        fan_in, fan_out = fans(
-            shape, *axes, groups=self.groups, transposed=self.transposed, split=self.split
-        )
+        """The variance of a weight in an array of `shape`; E[w^2] where the law has a mean."""
+        in_axis, out_axis = self.in_axis, self.out_axis
+        if _same_axis(in_axis, out_axis, len(shape)):
+            # variance_scaling(1., "fan_in", "normal", out_axis=0) is Flax's for embeddings (number,
+            # features): one axis is named twice, and both fans are the features.
+            fan_in = fan_out = fans(shape, (), out_axis, self.batch_axis)[0]
+        else:
+            packing = {name: getattr(self, name) for name in ("groups", "transposed", "split")}
+            fan_in, fan_out = fans(shape, in_axis, out_axis, self.batch_axis, **packing)
         return self.scale / effective_fan(self.mode, fan_in, fan_out)
 
     def __call__(self, key, shape, dtype=None, out_sharding=None):
@@ -86,16 +90,18 @@ class VarianceScaling(Initializer):
         real_dtype = compute_dtype(dtype)
         if math.prod(shape) == 0:  # no weights, and a fan of zero to divide by
             return jnp.zeros(shape, canonical_dtype(dtype), out_sharding=out_sharding)
-        variance = real_dtype.type(self.variance(shape))
+        variance = _representable(self.variance(shape), real_dtype)
         law = self.distribution
         if self.sampling == "iid" and self.normalize == "analytic":
             self._warn_if_noisy(shape)
-            multiplier = law.multiplier(variance)
+            multiplier = real_dtype.type(law.multiplier(variance))
             return law.sample_scaled(key, shape, dtype, multiplier, out_sharding)
         if jnp.issubdtype(canonical_dtype(dtype), jnp.complexfloating):
             raise UserError("Complex weights need sampling='iid' and normalize='analytic'.")
         w = _standardized(law, self.sampling, self.normalize, key, shape, real_dtype)
-        return reshard((w * np.sqrt(variance)).astype(canonical_dtype(dtype)), out_sharding)
+        return reshard(
+            (w * real_dtype.type(np.sqrt(variance))).astype(canonical_dtype(dtype)), out_sharding
+        )
 
     def _warn_if_noisy(self, shape):
         kurtosis = self.distribution.kurtosis
@@ -109,23 +115,44 @@ class VarianceScaling(Initializer):
             )
 
 
+def _same_axis(left, right, ndim) -> bool:
+    """Whether both name one and the same axis of an array."""
+    axes = (axes_tuple(left, "in_axis"), axes_tuple(right, "out_axis"))
+    return all(len(a) == 1 and -ndim <= a[0] < ndim for a in axes) and (
+        axes[0][0] % ndim == axes[1][0] % ndim
+    )
+
+
+def _representable(variance, dtype):
+    """A variance in `dtype`, or in float64 where only its root is a number of `dtype`."""
+    limits = np.finfo(dtype)
+    fits = limits.tiny <= variance <= limits.max
+    return dtype.type(variance) if fits else np.float64(variance)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 4, 5))
 def _standardized(law, sampling, normalize, key, shape, dtype):
-    """Samples with the mean of `law` and standard deviation 1, for other than plain draws."""
+    """Samples of root mean square 1, for other than plain draws."""
     if sampling == "stratified":
-        # One sample in each of N equally probable strata, in random order.
-        size = math.prod(shape)
-        key_order, key_position = jax.random.split(key)
-        order = jax.random.permutation(key_order, size).astype(dtype)
-        position = jax.random.uniform(key_position, (size,), dtype)
-        # The last stratum's upper end rounds to 1, where some laws are infinite.
-        p = jnp.minimum((order + position) / size, 1 - jnp.finfo(dtype).epsneg)
-        w = law.icdf(jnp.maximum(p, jnp.finfo(dtype).tiny)).reshape(shape)
+        w = _stratified(law, key, shape, dtype)
     else:
         w = law.draw(key, shape, dtype, None)
     if normalize == "empirical":
-        return w / jnp.sqrt(jnp.mean(jnp.square(w - law.mean)))
-    return w / dtype.type(law.std)
+        return w / jnp.sqrt(jnp.mean(jnp.square(w)))
+    return w / dtype.type(law.rms)
+
+
+def _stratified(law, key, shape, dtype):
+    """One sample in each of N equally probable strata, in random order."""
+    size = math.prod(shape)
+    key_order, key_position = jax.random.split(key)
+    order = jax.random.permutation(key_order, size)
+    position = jax.random.uniform(key_position, (size,), dtype)
+    # In float32 a stratum of 1 / 2^22 holds four numbers, and one of 1 / 2^26 none.
+    with jax.enable_x64(True):
+        p = (order.astype(np.float64) + position.astype(np.float64)) / size
+        w = law.icdf(jnp.clip(p, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg))
+        return w.astype(dtype).reshape(shape)
 
 
 @register(
@@ -150,6 +177,9 @@ def variance_scaling(
 ) -> VarianceScaling:
     """Any distribution, scaled to the variance `scale` / n.
 
+    Of a law whose mean is not 0 it is E[w^2] that is `scale` / n: that is what a layer multiplies
+    the mean square of its inputs by.
+
     Args:
       scale: the variance times n: gain^2.
       mode: which n: "fan_in", "fan_out", "fan_avg" (their mean), "fan_geo_avg" (geometric mean).
@@ -159,8 +189,8 @@ def variance_scaling(
       out_axis: axis or axes of the outputs.
       batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
-      normalize: "analytic" scales by the law's variance; "empirical" by that of the very sample,
-        which then is exact.
+      normalize: "analytic" scales by the law's variance (its mean square); "empirical" by that of
+        the very sample, which then is exact.
       sampling: "iid", or "stratified": one sample in each of N equally probable strata, in random
         order, so that the array's own distribution is as close to the law as it can be.
       groups: groups of a convolution, which `fan_out` counts; see `initjax.fans`.

@@ -25,6 +25,17 @@ from initjax.theory.activations import get_activation
 # What the fields of a user's own model are given: values.
 _VALUES = {"kernel_init": get, "dense_init": get, "bias_init": get, "activation": get_activation}
 
+# Who says what a model's arguments may not.
+_DECIDES = {
+    "num_classes": "the data",
+    "kernel_init": "--init",
+    "dense_init": "--dense_init",
+    "bias_init": "--bias_init",
+    "activation": "--activation",
+    "dtype": "--precision",
+    "axis_name": "the number of devices",
+}
+
 
 def model_names() -> list[str]:
     """The names that `create_model` knows."""
@@ -51,12 +62,17 @@ def create_model(name: str | Call, **fields: Any) -> nn.Module:
       normalization wants `use_running_average=not train` and `axis_name=self.axis_name`.
 
     Raises:
-      UserError (a ValueError): an unknown name or field; your own that is no such module.
+      UserError (a ValueError): an unknown name or field, or one that both the name and `fields`
+        give; your own that is no such module.
 
     >>> create_model("mlp(depth=3)", kernel_init="nspl(alpha=1.5)").depth
     3
     """
     call = name if isinstance(name, Call) else parse(name, MODELS.kind)
+    for field, _ in call.keywords:
+        if field in fields:
+            decides = _DECIDES.get(field, "the caller")
+            raise UserError(f"model={call}: {field} is for {decides} to say; leave it out.")
     if not call.is_own:
         return MODELS.bind(call, **fields)
     model = MODELS.bind(call, **_taken(call.name, {"num_classes": 10} | fields))

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -77,19 +76,3 @@ def set_layer(params, path: str, layer: Mapping[str, Any]):
     if not head:
         return {**layer}
     return {**params, head: set_layer(params[head], rest, layer)}
-
-
-def change_layers(params, changes: Mapping[str, tuple[jax.Array, jax.Array]]):
-    """W <- W s, b <- s b + t for the layers at these paths, each with its (s, t).
-
-    s is a number or one number an output channel, which is the kernel's last axis.
-    """
-    for path, (scale, shift) in changes.items():
-        layer = dict(get_layer(params, path))
-        for name, offset in (("kernel", 0), ("bias", shift)):
-            if name in layer:
-                old = layer[name]
-                wide = old.astype(jnp.promote_types(old.dtype, jnp.float32))
-                layer[name] = (wide * scale + offset).astype(old.dtype)
-        params = set_layer(params, path, layer)
-    return params

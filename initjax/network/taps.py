@@ -172,25 +172,33 @@ def _record_linen(model, variables, x, edit, kwargs):
     variables = linen_variables(variables)
     mutable = kwargs.pop("mutable", False)
     traced: dict[tuple[tuple[str, ...], int], _Trace] = {}
+    # What a module may not sow, as inside nn.WeightNorm, which lets no collection change.
+    kept: dict[tuple[str, ...], list[tuple[Any, Any]]] = {}
     order = itertools.count()
+    outer = _current_trace()
+
+    def number_of_uses(module):
+        return _number_sown(module) + len(kept.get(module.scope.path, ()))
 
     def interceptor(next_fun, args, kwargs, context):
         module = context.module
         if context.method_name != "__call__" or module.scope is None:
             return next_fun(*args, **kwargs)
-        before = _number_sown(module)
+        before = number_of_uses(module)
         z = next_fun(*args, **kwargs)
         # Where a class calls its parent's __call__, that was intercepted too.
-        if not _owns_kernel(module) or _number_sown(module) > before:
+        if not _owns_kernel(module) or number_of_uses(module) > before:
             return z
         path = "/".join(module.scope.path)
         _check_output(path or type(module).__name__, z)
         z = _edited(edit, path, z, before)
         if not module.sow(_COLLECTION, _NAME, (_first_array(args), z)):
-            raise UserError(
-                f"{path} is inside nn.scan or nn.vmap: to record it, give the transform"
-                f" variable_axes={{..., {_COLLECTION!r}: 0}}."
-            )
+            if _current_trace() != outer:
+                raise UserError(
+                    f"{path} is inside nn.scan or nn.vmap: to record it, give the transform"
+                    f" variable_axes={{..., {_COLLECTION!r}: 0}}."
+                )
+            kept.setdefault(module.scope.path, []).append((_first_array(args), z))
         kernel = meta.unbox(module.scope.get_variable("params", "kernel"))
         traced.setdefault(
             (module.scope.path, before),
@@ -203,7 +211,7 @@ def _record_linen(model, variables, x, edit, kwargs):
             variables, x, mutable=flax_scope.union_filters(mutable, _COLLECTION), **kwargs
         )
     updates, sown = _take_sown(updates, mutable)
-    calls = _linen_calls(traced, sown, variables["params"], edit)
+    calls = _linen_calls(traced, sown, kept, variables["params"], edit)
     return (output if mutable is False else (output, updates)), calls
 
 
@@ -246,10 +254,10 @@ def _without_ours(tree):
     return {name: part for name, part in kept.items() if not isinstance(part, dict) or part}
 
 
-def _linen_calls(traced, sown, params, edit) -> list[Call]:
+def _linen_calls(traced, sown, kept, params, edit) -> list[Call]:
     calls = []
     for (path, number), trace in traced.items():
-        inputs, output = _at(sown, path)[_NAME][number]
+        inputs, output = (kept[path] if path in kept else _at(sown, path)[_NAME])[number]
         stack = output.shape[: jnp.ndim(output) - len(trace.shape)]
         if stack and edit is not None:
             raise UserError(f"{'/'.join(path)} is inside nn.scan or nn.vmap: edit cannot reach it.")

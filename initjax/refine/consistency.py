@@ -12,14 +12,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from initjax.network.paths import change_layers, get_layer
+from initjax.network.paths import get_layer
 from initjax.refine.calibration import inputs_of, split_batch
 from initjax.refine.descent import only_if_finite
-from initjax.refine.divergences import DIVERGENCES, SOLVERS, Law
+from initjax.refine.divergences import DIVERGENCES, LOSSES, SOLVERS, Law
 from initjax.refine.methods import register
 from initjax.refine.network import Network
-from initjax.refine.reports import Report, dead_layers, layer_reports, without_bias
-from initjax.refine.statistics import as_statistics, moments, rows
+from initjax.refine.reports import (
+    Report,
+    dead_layers,
+    layer_reports,
+    normalized_layers,
+    without_bias,
+)
+from initjax.refine.statistics import as_statistics, moments
 from initjax.refine.sweep import sweep
 from initjax.refine.targets import Gaussian, Target
 from initjax.support.arguments import count, one_of
@@ -39,7 +45,8 @@ def consistency(
     target: Target = Gaussian(),  # noqa: B008, a frozen value
     mode: str = "sequential",
     optimizer: optax.GradientTransformation | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    passes: int = 16,
     held_out=None,
 ) -> tuple[Any, Report]:
     """Scales and shifts every layer's channels so that its pre-activations follow a target law.
@@ -56,8 +63,9 @@ def consistency(
     - mode="sequential": one forward pass, in which each layer is solved in closed form given the
       corrected layers before it. "moment": s = sd_T / sd, t = mean_T - s mean. "w2": the regression
       of the target's quantiles on the sorted values.
-    - mode="joint": exactly one pass over the calibration inputs, in batches, of an optax optimizer
-      over (log s, t) of all layers, by the gradient of G through the whole network.
+    - mode="joint": an optax optimizer over (log s, t) of all layers, by the gradient of G through
+      the whole network, in batches. A batch's own G would be least for scales below 1 (by a tenth
+      at 16 inputs): estimates of it are used that are not biased.
 
     A layer without a bias gets the best s for t = 0. Dead layers, constant over the batch, are
     skipped and named. Convolutions count every pixel as a sample; "w2" and "sliced_w2" look at
@@ -69,15 +77,18 @@ def consistency(
     Args:
       model: a Flax Linen module, run in training mode: batch normalization uses the statistics of
         the batch, and running averages are not touched.
-      params: its parameters, from any initializer.
+      params: its parameters, from any initializer; or all its variables, {"params": ...} with the
+        other collections that it reads, of which the same is returned with refined parameters.
       batch: calibration inputs [n, ...], or a pair (inputs, labels) of which the inputs are used;
         256 or more are advisable. It may be sharded over devices.
       key: a PRNG key, for the order of batches, draws from targets, and dropout.
       divergence: "moment" or "w2"; with mode="joint" also "sliced_w2", "mmd" and "energy".
       target: `Gaussian()`, `MeanField(...)`, `Reference(params)` or `Saved(file)`.
       mode: "sequential" or "joint".
-      optimizer: any optax optimizer, for mode="joint"; default `optax.adam(0.1)`.
-      batch_size: inputs a step, for mode="joint".
+      optimizer: any optax optimizer, for mode="joint"; default `optax.adam`
+        at a rate that falls from 0.1 to 0 as a cosine.
+      batch_size: inputs a step, for mode="joint"; default: 256, or all if there are fewer.
+      passes: over the calibration inputs, for mode="joint"; the source's is one.
       held_out: inputs for the report; default: the last quarter of `batch`, which is then not
         calibrated on.
 
@@ -106,8 +117,10 @@ def consistency(
         raise UserError("optimizer is of mode='joint'; the sequential mode has a closed form.")
     if not hasattr(target, "laws"):
         raise UserError(f"target={target!r} is not a Gaussian, MeanField, Reference or Saved.")
-    batch_size = count(batch_size, "batch_size")
+    passes = count(passes, "passes")
     calibration, held_out = map(inputs_of, split_batch(batch, held_out))
+    batch_size = min(256, len(calibration)) if batch_size is None else batch_size
+    batch_size = count(batch_size, "batch_size")
     network = Network(model, key)
     distance = DIVERGENCES[divergence]
     shapes = network.shapes(params, calibration)
@@ -116,13 +129,18 @@ def consistency(
     notes = list(dead_layers(network.statistics(params, calibration)))
     notes += without_bias(params, shapes)
     if mode == "sequential":
-        refined = _sequential(network, params, calibration, laws, SOLVERS[divergence])
+        refined, _, left = _sequential(network, params, calibration, laws, SOLVERS[divergence])
     else:
         if batch_size > len(calibration):
             raise UserError(
                 f"batch_size={batch_size} is more than the {len(calibration)} calibration inputs."
             )
-        refined = _joint(network, params, calibration, laws, distance, key, optimizer, batch_size)
+        fixed = network.unscalable(params, calibration)
+        left = normalized_layers(fixed)
+        loss = LOSSES[divergence]
+        steps = passes, batch_size
+        refined = _joint(network, params, calibration, laws, loss, key, optimizer, steps, fixed)
+    notes += left
 
     measure = network.each_layer(
         lambda path, z: (
@@ -160,18 +178,22 @@ def _sequential(network, params, inputs, laws, solver):
     def solve(path, z, layer):
         return *solver(z, laws[path], "bias" in layer), None
 
-    return sweep(network, params, inputs, solve)[0]
+    return sweep(network, params, inputs, solve)
 
 
-def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
-    """One epoch over (log s, t); dead layers are left as they are."""
-    optimizer = only_if_finite(optax.adam(0.1) if optimizer is None else optimizer)
+def _joint(network, params, inputs, laws, distance, key, optimizer, steps, fixed):
+    """Descent over (log s, t); dead layers are left as they are."""
+    passes, batch_size = steps
+    in_a_pass = len(inputs) // batch_size
+    if optimizer is None:
+        optimizer = optax.adam(optax.cosine_decay_schedule(0.1, passes * in_a_pass))
+    optimizer = only_if_finite(optimizer)
     dead = {path: z.dead for path, z in network.statistics(params, inputs).items()}
     changes = {
         path: {"log_scale": jnp.zeros_like(laws[path].mean)}
         | ({"shift": jnp.zeros_like(laws[path].mean)} if has_bias else {})
         for path in laws
-        if not dead[path]
+        if not dead[path] and path not in fixed
         for has_bias in ["bias" in get_layer(params, path)]
     }
     if not changes:
@@ -182,11 +204,11 @@ def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
             if path not in changes:
                 return z
             scale, shift = _scale_and_shift(changes[path])
-            return (scale * z + shift).astype(z.dtype)
+            return scale * z + shift
 
         found = network.record(params, inputs, edit)
         gaps = [
-            distance(rows(z), laws[path], jax.random.fold_in(key, i))
+            distance(z, laws[path], jax.random.fold_in(key, i))
             for i, (path, z) in enumerate(found.items())
             if path in changes
         ]
@@ -200,12 +222,15 @@ def _joint(network, params, inputs, laws, distance, key, optimizer, batch_size):
         return optax.apply_updates(changes, updates), state
 
     key_order, key_target = jax.random.split(jax.random.fold_in(key, 2))
-    order = jax.random.permutation(key_order, len(inputs))
     state = optimizer.init(changes)
-    for i in range(len(inputs) // batch_size):
-        part = inputs[order[i * batch_size : (i + 1) * batch_size]]
+    for i in range(passes * in_a_pass):
+        number, first = divmod(i, in_a_pass)
+        if first == 0:
+            key_pass = jax.random.fold_in(key_order, number) if number else key_order
+            order = jax.random.permutation(key_pass, len(inputs))
+        part = inputs[order[first * batch_size : (first + 1) * batch_size]]
         changes, state = step(changes, state, part, jax.random.fold_in(key_target, i))
-    return change_layers(
+    return network.change_layers(
         params, {path: _scale_and_shift(change) for path, change in changes.items()}
     )
 

@@ -81,12 +81,12 @@ def krahenbuhl(
 
     statistics = network.statistics(params, calibration)
     paths = [path for path, layer in statistics.items() if not layer.dead]
-    refined = sweep(network, params, calibration, solve)[0]
+    refined, _, left = sweep(network, params, calibration, solve)
     rates = _rates(network, paths, jax.random.fold_in(key, 1))
     for _ in range(iterations):
         refined = _equalize(refined, rates(refined, calibration), paths, damping)
 
-    notes = [*dead_layers(statistics), *without_bias(params, statistics)]
+    notes = [*dead_layers(statistics), *without_bias(params, statistics), *left]
     logs = [jnp.log(rates(p, held_out)) for p in (params, refined)]
     return refined, scalar_report(
         network,

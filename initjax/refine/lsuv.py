@@ -66,8 +66,7 @@ def lsuv(
     network = Network(model, key)
 
     def solve(path, z, layer):
-        bias = layer.get("bias", jnp.zeros(()))
-        bias = jnp.broadcast_to(bias, z.shape[-1:]).astype(z.dtype)
+        bias = jnp.ravel(layer.get("bias", jnp.zeros(z.shape[-1:]))).astype(z.dtype)
         linear = z - bias
         alive = channel_moments(z)[2].any()
 
@@ -89,8 +88,8 @@ def lsuv(
         )
         return scale, bias * (1 - scale), (iterations, alive & (jnp.abs(v - 1) >= tolerance))
 
-    refined, details = sweep(network, params, calibration, solve)
-    notes = list(dead_layers(network.statistics(params, calibration)))
+    refined, details, left = sweep(network, params, calibration, solve)
+    notes = [*dead_layers(network.statistics(params, calibration)), *left]
     open_layers = [path for path, (_, unmet) in details.items() if unmet and tolerance > 0]
     if open_layers:
         notes.append(

@@ -1,5 +1,6 @@
 """Refinements by name: "lsuv", "consistency(divergence='w2')"."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import optax
 
+from initjax.refine.network import split_variables
 from initjax.refine.reports import Report
 from initjax.refine.targets import TARGETS
 from initjax.support.arguments import count
@@ -51,9 +53,16 @@ Method = TypeVar("Method", bound=Callable[..., tuple[Any, Report]])
 
 
 def register(method: Method) -> Method:
-    """Decorator: lets `refine` call a refinement by its name."""
-    METHODS.add(method.__name__, _settings(method.__name__, method))
-    return method
+    """Decorator: lets `refine` call a refinement by its name, and takes variables as parameters."""
+
+    @functools.wraps(method)
+    def refined(model, params, *args, **settings):
+        network, inner = split_variables(model, params)
+        found, report = method(network, inner, *args, **settings)
+        return (found if inner is params else {**params, "params": found}), report
+
+    METHODS.add(method.__name__, _settings(method.__name__, refined))
+    return refined
 
 
 def names() -> list[str]:
@@ -78,7 +87,7 @@ def refine(
         own: method(model, params, batch, key, *, held_out=None, ...) -> (params, `Report`). What
         `initjax.support.naming.parse` made of a text is taken too.
       model: a Flax Linen module.
-      params: its parameters, from any initializer.
+      params: its parameters, from any initializer, or all its variables.
       batch: inputs [n, ...], or a pair (inputs, labels), which "gradinit" needs.
       key: a PRNG key.
       held_out: what the report is measured on; default: the last quarter of `batch`.

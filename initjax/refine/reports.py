@@ -128,6 +128,17 @@ def dead_layers(statistics: Mapping[str, Statistics]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def normalized_layers(paths) -> tuple[str, ...]:
+    """A note that names layers whose weights the model normalizes."""
+    if not paths:
+        return ()
+    shown = ", ".join(sorted(paths))
+    return (
+        f"the model normalizes the weights of {shown}: no scale of them changes what they put out,"
+        " and they were left as they are",
+    )
+
+
 def without_bias(params, paths) -> tuple[str, ...]:
     """A note that names the layers whose mean cannot be set."""
     found = [path for path in paths if "bias" not in get_layer(params, path)]

@@ -1,6 +1,7 @@
 """Moments of a layer's pre-activations."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,9 +33,10 @@ class Statistics:
         return self.dead_channels == self.num_channels
 
 
-def rows(z: jax.Array) -> jax.Array:
-    """z [..., C] as [rows, C], in float32 at least."""
-    return z.reshape(-1, z.shape[-1]).astype(jnp.promote_types(z.dtype, jnp.float32))
+def rows(z: jax.Array, num_axes: int = 1) -> jax.Array:
+    """z as [rows, C] in float32 at least, its last `num_axes` axes being the channels."""
+    size = math.prod(z.shape[-num_axes:])
+    return z.reshape(-1, size).astype(jnp.promote_types(z.dtype, jnp.float32))
 
 
 def channel_moments(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from initjax.initializers.edge_of_chaos import edge_of_chaos
 from initjax.refine.divergences import Law, midpoints
-from initjax.refine.network import Network
+from initjax.refine.network import Network, split_variables
 from initjax.refine.statistics import channel_moments
 from initjax.support.arguments import finite, not_negative, positive
 from initjax.support.errors import UserError
@@ -86,7 +86,7 @@ class Reference:
     """What another network's layers give for the same inputs.
 
     Args:
-      params: its parameters.
+      params: its parameters, or all its variables.
       model: its model, whose layers have the same paths and widths; default: the one refined.
     """
 
@@ -95,11 +95,10 @@ class Reference:
 
     def laws(self, network, shapes, inputs):
         """As `Gaussian.laws`; the quantiles are the sorted values themselves."""
-        if self.model is not None:
-            network = Network(self.model, network.key)
-        found = network.each_layer(lambda path, z: _measure(jnp.sort(z, axis=0)))(
-            self.params, inputs
-        )
+        model, params = split_variables(self.model or network.model, self.params)
+        if model is not network.model:
+            network = Network(model, network.key)
+        found = network.each_layer(lambda path, z: _measure(jnp.sort(z, axis=0)))(params, inputs)
         return _matched(found, shapes, "the reference network")
 
 
@@ -194,12 +193,13 @@ def save_statistics(
 
     Args:
       model: a Flax Linen module.
-      params: its parameters.
+      params: its parameters, or all its variables.
       inputs: [n, ...].
       file: where to write.
       key: of dropout, if the model has any.
       about: where they come from, for who reads the file.
     """
+    model, params = split_variables(model, params)
     network = Network(model, jax.random.key(0) if key is None else key)
 
     def measure(path, z):

@@ -4,18 +4,23 @@
         --init=he_normal,xavier_normal,lecun_normal,nspl
     python -m initjax.signal --model=resnet20 --dataset=cifar10 --data_dir=DIR --out=signal
 
-For every initializer a table, a verdict, and in the end which of them keeps the signal. With --out
+For every initializer a table and a verdict; in the end they are ranked, and one is recommended: the
+edge of chaos of this activation, where that halves what the best of them changes. With --out
 also DIR/signal.json (its schema: `initjax.signal.report.to_json`), variance.png, gradients.png and
 histograms.png.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import math
+import sys
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from initjax.data.augmentation import normalize
 from initjax.data.load import load
@@ -28,7 +33,7 @@ from initjax.network.paths import named_leaves
 from initjax.network.rules import reinitialize
 from initjax.signal import report
 from initjax.signal.layers import Signal
-from initjax.signal.measure import measure
+from initjax.signal.measure import measure, recommend
 from initjax.support import command as commands
 from initjax.support.arguments import count
 from initjax.support.compiling import remember_programs
@@ -81,6 +86,7 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
         raise UserError(f"--seed={flags.seed} must be in [0, 2^32).")
     count(flags.batch_size, "--batch_size", 2)
     initializers = {name: _named("init", get, name) for name in names}
+    print(f"{flags.model}, {flags.activation}, from {', '.join(names)}", flush=True)
     get(flags.bias_init)
     folder = commands.open_folder(flags.out)
     # Not threefry: its programs take twice as long to compile, and each is used a few times.
@@ -98,32 +104,75 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
             error
         )
     training = {"train": True, "mutable": ("batch_stats",)} if "batch_stats" in shapes else {}
-    print(f"{flags.model}, {flags.activation}; inputs: {source}", flush=True)
+    print(f"inputs: {source}", flush=True)
     layouts = {}
     if any(conventional_layout(p, leaf.shape) is None for p, leaf in named_leaves(shapes)):
         layouts = find_layouts(model, shapes, x, **training)
+    # Where layers are normalized or add up, no weights of all of them are the best.
+    point = None if training else _recommended(flags.activation)
+    starts = {name: (init, flags.bias_init) for name, init in initializers.items()}
+    if point is not None:
+        q = "" if point.q == 1 else f", q={point.q:g}"
+        arguments = f"(activation={flags.activation!r}{q})"
+        edge = f"edge_of_chaos_kernel{arguments}"
+        if point.bias_variance:
+            edge += f' with --bias_init="edge_of_chaos_bias{arguments}"'
+        starts[edge] = point.kernel_init, point.bias_init
     signals = {}
     # Weights are drawn, which is mostly compiling, while others are measured.
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
     drawn = {
-        name: pool.submit(draw, shapes, init, flags.bias_init, weights_key, layouts)
-        for name, init in initializers.items()
+        name: pool.submit(draw, shapes, *inits, weights_key, layouts)
+        for name, inits in starts.items()
     }
-    for name, variables in drawn.items():
-        signals[name] = measure(
-            model,
-            variables.result(),
-            x,
-            activation=flags.activation,
-            key=cotangent_key,
-            **training,
-        )
-        print(f"\n{name}: {signals[name].verdict}\n{report.table(signals[name])}", flush=True)
-    print(f"\n{report.comparison(signals, flags.activation)}")
+    with _bar(len(starts)) as bar:
+        for name, variables in drawn.items():
+            bar.set_description(name[:40])
+            signals[name] = measure(
+                model,
+                variables.result(),
+                x,
+                activation=flags.activation,
+                key=cotangent_key,
+                **training,
+            )
+            bar.update()
+            if name in initializers:
+                bar.clear()
+                text = report.table(signals[name])
+                print(f"\n{name}: {signals[name].verdict}\n{text}", flush=True)
+    asked = {name: signals[name] for name in initializers}
+    edges = [item for item in signals.items() if item[0] not in asked and not item[1].num_branches]
+    print(f"\n{report.comparison(asked, flags.activation, *edges)}")
+    signals = asked
     if folder:
         command = {key: value for key, value in vars(flags).items() if key != "out"}
         print(f"In {folder}: {', '.join(report.save(signals, folder, command))}")
     return signals
+
+
+@contextlib.contextmanager
+def _bar(total):
+    """A bar on a terminal, that goes on counting seconds while something is compiled."""
+    done = threading.Event()
+    with tqdm.tqdm(total=total, disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def refresh():
+            while not done.wait(1.0):
+                bar.refresh()
+
+        threading.Thread(target=refresh, daemon=True).start()
+        try:
+            yield bar
+        finally:
+            done.set()
+
+
+def _recommended(activation):
+    try:
+        return recommend(activation)
+    except UserError:
+        return None
 
 
 def _named(flag, look_up, text):

@@ -4,7 +4,8 @@ import dataclasses
 import math
 
 from initjax.signal.prediction import Prediction as Prediction
-from initjax.signal.verdict import HEALTHY
+from initjax.signal.verdict import HEALTHY, is_exponential, total_change
+from initjax.theory.fixed_points import DepthScales
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,11 @@ class Signal:
       chi_1: geometric mean, over the layers but the last, of theory's chi_1, by which gradients and
         distances of nearby inputs grow; None where theory says nothing.
       chi_q: the same of chi_q, the factor of a deviation of the variance from its fixed point.
-      verdict: "healthy", or what is wrong in how many layers.
+      scales: theory's, of a plain network of one weight and one bias variance; else None.
+      num_branches: residual branches.
+      verdict: what is wrong in how many layers; or that the variance or the squared gradient
+        changes by more than 5 from the first hidden layer to the last, by the fitted factors; else
+        "healthy".
     """
 
     layers: tuple[Layer, ...]
@@ -85,26 +90,45 @@ class Signal:
     gradient_factor: float | None
     chi_1: float | None
     chi_q: float | None
+    scales: DepthScales | None
+    num_branches: int
     verdict: str
 
     @property
     def depth_scale(self) -> float | None:
-        """Layers in which the measured variance changes e-fold, 1 / |log factor|."""
-        return depth_scale(self.factor)
+        """Layers in which the measured variance changes e-fold, 1 / |log factor|.
+
+        None where it does not change by one factor a layer, as measured or, where theory's scale
+        is more than all layers, as near criticality.
+        """
+        if self.scales is not None and self.scales.variance_scale > len(self.layers):
+            return None
+        constant = is_exponential([layer.variance for layer in self.layers[:-1]])
+        return depth_scale(self.factor) if constant else None
 
     @property
     def correlation_depth_scale(self) -> float | None:
-        """xi_c = 1 / |log chi_1|: layers in which distances of nearby inputs change e-fold."""
-        return depth_scale(self.chi_1)
+        """xi_c of theory's `scales`; infinite at criticality, where there is none."""
+        return None if self.scales is None else self.scales.correlation_scale
 
     @property
     def variance_depth_scale(self) -> float | None:
-        """xi_q = 1 / |log chi_q|: layers in which a deviation of the variance changes e-fold."""
-        return depth_scale(self.chi_q)
+        """xi_q of theory's `scales`; infinite at criticality, where there is none."""
+        return None if self.scales is None else self.scales.variance_scale
+
+    @property
+    def change(self) -> float | None:
+        """By how much the variance grows from the first hidden layer to the last, as fitted."""
+        return total_change(self.factor, len(self.layers))
+
+    @property
+    def gradient_change(self) -> float | None:
+        """By how much the squared gradient grows from the last hidden layer to the first."""
+        return total_change(self.gradient_factor, len(self.layers))
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every layer is."""
+        """Whether the verdict is "healthy"."""
         return self.verdict == HEALTHY
 
 

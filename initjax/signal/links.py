@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from initjax.theory.activations import activation_names, get_activation
+from initjax.theory.activations import ACTIVATIONS, get_activation
 
 # How many layers back an input, or the beginning of a residual branch, is looked for.
 _REACH = 8
@@ -75,7 +75,7 @@ def find_activated(
 def infer_activation(sample: Sample) -> str | None:
     """The name of the activation for which most layers are given what it makes of another."""
     best, most = None, 0
-    for name in activation_names():
+    for name in ACTIVATIONS:
         if name == "linear":
             continue
         links = find_links(sample, get_activation(name))

@@ -15,6 +15,7 @@ from initjax.signal.prediction import Prediction as Prediction, predict_layers
 from initjax.signal.program import Observation, observe
 from initjax.support.errors import UserError
 from initjax.theory.activations import get_activation
+from initjax.theory.fixed_points import CriticalPoint, DepthScales, depth_scales, stable_q
 from initjax.theory.gaussian import evaluator
 
 
@@ -150,17 +151,45 @@ def _signal(observation: Observation) -> Signal:
     hidden = layers[:-1]
     squares = [layer.gradient_norm and layer.gradient_norm**2 for layer in hidden]
     gradient = verdicts.factor_per_layer(squares)
+    factor = verdicts.factor_per_layer([layer.variance for layer in hidden])
+    gradient_factor = None if gradient is None else 1 / gradient
+    streams = {(link.layer, link.stream) for link in observation.links if link is not None}
     return Signal(
         layers=tuple(layers),
         activation=_name(activation),
         num_inputs=len(observation.x),
         input_variance=input_variance,
-        factor=verdicts.factor_per_layer([layer.variance for layer in hidden]),
-        gradient_factor=None if gradient is None else 1 / gradient,
+        factor=factor,
+        gradient_factor=gradient_factor,
         chi_1=_geometric_mean([p.chi_1 for p in predictions[:-1]]),
         chi_q=_geometric_mean([p.chi_q for p in predictions[:-1]]),
-        verdict=verdicts.judge_network(layers),
+        scales=_scales(activation, observation),
+        num_branches=len({layer for layer, stream in streams if stream is not None}),
+        verdict=verdicts.judge_network(layers, factor, gradient_factor),
     )
+
+
+def _scales(activation, observation) -> DepthScales | None:
+    """Theory's, if the hidden layers follow one another and are alike."""
+    hidden = list(zip(observation.facts, observation.links, strict=True))[1:-1]
+    if activation is None or not hidden:
+        return None
+    for facts, link in hidden:
+        if link is None or not link.activated or link.stream is not None or not facts.is_dense:
+            return None
+    if min(facts.kernel_square for facts, _ in hidden) == 0:
+        return None
+    weights = np.array([f.kernel_square * f.kernel_shape[0] for f, _ in hidden])
+    biases = np.array([f.bias_square for f, _ in hidden])
+    # A layer's mean square is itself random.
+    if weights.max() > 1.25 * weights.min() or biases.max() > 2 * biases.min():
+        return None
+    if max(facts.kernel_mean**2 / facts.kernel_square for facts, _ in hidden) > 0.01:
+        return None
+    try:
+        return depth_scales(activation, float(weights.mean()), float(biases.mean()))
+    except UserError:  # an activation whose moments are not finite
+        return None
 
 
 def _name(activation) -> str | None:
@@ -179,6 +208,16 @@ def _is_flat_on_both_sides(phi) -> bool:
     return bool((slopes < 1e-3).all())
 
 
+def recommend(activation: str | Callable) -> CriticalPoint | None:
+    """The edge of chaos at q* = 1 or, where none is stable there, at the nearest q*; None: nowhere.
+
+    Raises:
+      UserError (a ValueError): an unknown activation, or one that is flat.
+    """
+    q = stable_q(activation)
+    return None if q is None else edge_of_chaos(activation, q)
+
+
 def advise(activation: str | Callable) -> str:
     """Which weights keep the signal of a deep plain network with this activation.
 
@@ -190,12 +229,12 @@ def advise(activation: str | Callable) -> str:
     """
     get_activation(activation)
     name = _name(activation)
-    try:
-        point = edge_of_chaos(activation)
-    except UserError as error:
-        return str(error)
+    point = recommend(activation)
+    if point is None:
+        return f"{name} has no stable edge of chaos: no weights keep its variance."
     biases = f", bias variance {point.bias_variance:.4g}" if point.bias_variance else ""
+    q = "" if point.q == 1 else f", q={point.q:g}"
     return (
-        f"{name} keeps the variance with edge_of_chaos_kernel(activation={name}): weight variance"
-        f" {point.weight_variance:.4g} / fan_in{biases}."
+        f"{name} keeps the variance with edge_of_chaos_kernel(activation={name!r}{q}): weight"
+        f" variance {point.weight_variance:.4g} / fan_in{biases}."
     )

@@ -17,6 +17,7 @@ from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json, write_whole
 from initjax.support.version import __version__
+from initjax.theory.fixed_points import predict_residual_variance
 
 VERSION = 1
 _MOST_ROWS = 16
@@ -104,53 +105,106 @@ def _summary(signal: Signal) -> str:
     parts = []
     if signal.factor is not None:
         parts.append(f"measured: variance x {signal.factor:.4g} a layer")
-        parts.append(f"e-fold in {_layers(signal.depth_scale)}")
+        scale = signal.depth_scale
+        parts.append(
+            "not by one factor a layer" if scale is None else f"e-fold in {_layers(scale)}"
+        )
     if signal.gradient_factor is not None:
         parts.append(f"squared gradient x {signal.gradient_factor:.4g} a layer towards the input")
     lines = ["; ".join(parts)]
-    if signal.chi_1 is not None:
+    scales = signal.scales
+    if scales is not None:
         lines.append(
-            f"theory: chi_1 {signal.chi_1:.4g}, correlations and gradients change e-fold in"
-            f" {_layers(signal.correlation_depth_scale)}; chi_q {signal.chi_q:.4g}, variances in"
-            f" {_layers(signal.variance_depth_scale)}"
+            f"theory: chi_1 {scales.chi_1:.4g}, gradients change e-fold in"
+            f" {_layers(scales.gradient_scale)}, correlations in"
+            f" {_layers(scales.correlation_scale)} (to {scales.correlation:.3g});"
+            f" chi_q {scales.chi_q:.4g}, variances in {_layers(scales.variance_scale)}"
+            f" (to {scales.q:.3g})"
         )
+    elif signal.chi_1 is not None:
+        lines.append(f"theory: chi_1 {signal.chi_1:.4g}, chi_q {signal.chi_q:.4g} a layer")
     return "\n".join(filter(None, lines))
 
 
 def _layers(scale) -> str:
-    if scale is None:
-        return "? layers"
+    if scale > 1e6:
+        return "no number of layers (critical: as a power of the depth)"
     return "over 1000 layers" if scale > 1000 else f"{scale:.3g} layers"
 
 
-def comparison(signals: Mapping[str, Signal], activation: str) -> str:
-    """Which initializer does what to the variance, and what to change; from what was measured."""
+def comparison(
+    signals: Mapping[str, Signal],
+    activation: str,
+    recommended: tuple[str, Signal] | None = None,
+) -> str:
+    """Which initializer does what to the variance, ranked, and what to change.
+
+    Args:
+      signals: what was measured, by name.
+      activation: its name.
+      recommended: a start that was not asked for, and what was measured of it; it is named where it
+        halves the change of the best of the others.
+    """
+    ranked = sorted(
+        signals, key=lambda name: (not signals[name].is_healthy, _distance(signals[name]))
+    )
     lines = []
-    for name, signal in signals.items():
+    for number, name in enumerate(ranked, 1):
+        signal = signals[name]
         words = [describe_factor(signal.factor, "variance")]
         if signal.gradient_factor is not None:
             words.append(describe_factor(signal.gradient_factor, "squared gradient"))
-        lines.append(f"{name} {' and '.join(words)}: {signal.verdict}")
-    healthy = {name: s for name, s in signals.items() if s.is_healthy}
-    if healthy:
-        best = min(healthy, key=lambda name: _distance(healthy[name]))
-        others = [name for name in healthy if name != best]
-        lines.append(
-            f"Start from {best}" + (f"; {', '.join(others)} will do too." if others else ".")
-        )
-    else:
+        place = f"{number}. " if len(ranked) > 1 else ""
+        lines.append(f"{place}{name} {' and '.join(words)}{_totals(signal)}: {signal.verdict}")
+    healthy = [name for name in ranked if signals[name].is_healthy]
+    best = ranked[0]
+    better = recommended is not None and (
+        (recommended[1].is_healthy, -2 * _distance(recommended[1]))
+        > (bool(healthy), -_distance(signals[best]))
+    )
+    if not healthy:
         lines.append("None of these keeps the signal.")
-        try:
+    if better:
+        name, signal = recommended
+        lines.append(f"Start from {name}{_totals(signal)}: {signal.verdict}.")
+    if healthy:
+        first = "Of those asked for, take" if better else "Start from"
+        others = ", ".join(healthy[1:])
+        lines.append(f"{first} {best}" + (f"; {others} will do too." if others else "."))
+    branches = max(signal.num_branches for signal in signals.values())
+    try:
+        if branches:
+            lines.append(_of_branches(branches, activation))
+        elif not healthy and not better:
             lines.append(advise(activation))
-        except UserError:
-            pass
+    except UserError:
+        pass
     return "\n".join(lines)
 
 
+def _totals(signal) -> str:
+    """Such as " (in all x 0.98, x 3.1)"."""
+    changes = [f"x {x:.3g}" for x in (signal.change, signal.gradient_change) if x is not None]
+    return f" (in all {', '.join(changes)})" if changes else ""
+
+
 def _distance(signal) -> float:
-    """How far signal and gradient are from being kept, in factors e a layer."""
-    factors = (signal.factor, signal.gradient_factor)
-    return sum(abs(math.log(f)) for f in factors if f is not None and 0 < f < math.inf)
+    """How far signal and gradient are from being kept, in factors e over all layers."""
+    changes = (signal.change, signal.gradient_change)
+    return sum(abs(math.log(x)) for x in changes if x is not None)
+
+
+def _of_branches(number, activation) -> str:
+    """What scales the branches of a residual network, and by theory what that changes."""
+    plain, scaled = (
+        predict_residual_variance(number, activation, output_variance=v)[-1]
+        for v in (1.0, 1 / number)
+    )
+    return (
+        f"{number} residual branches add up, by theory to {plain:.3g} times the stream with"
+        f" sv^2 = 1 and to {scaled:.3g} times with sv^2 = 1 / {number}:"
+        f" mean_field_residual(num_layers={number}) in the last layer of each."
+    )
 
 
 def to_json(signals: Mapping[str, Signal], command: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +217,9 @@ def to_json(signals: Mapping[str, Signal], command: Mapping[str, Any]) -> dict[s
          "histogram": {"bins": 80, "reach": 4.0},   in root mean squares of z
          "signals": {initializer: {
              "verdict", "activation", "num_inputs", "input_variance", "factor", "gradient_factor",
-             "chi_1", "chi_q", "depth_scale", "correlation_depth_scale", "variance_depth_scale",
+             "chi_1", "chi_q", "scales": {the fields of `initjax.theory.DepthScales`} or null,
+             "num_branches", "change", "gradient_change", "depth_scale", "correlation_depth_scale",
+             "variance_depth_scale",
              "layers": [{the fields of `initjax.signal.Layer`, "sd", and
                          "predicted": {the fields of `initjax.signal.Prediction`}}]}}}
 
@@ -187,7 +243,8 @@ def _fields(signal):
     fields = dataclasses.asdict(signal)
     for layer, values in zip(signal.layers, fields["layers"], strict=True):
         values["sd"] = layer.sd
-    for name in ("depth_scale", "correlation_depth_scale", "variance_depth_scale"):
+    scales = ("depth_scale", "correlation_depth_scale", "variance_depth_scale")
+    for name in (*scales, "change", "gradient_change"):
         fields[name] = getattr(signal, name)
     return fields
 

@@ -12,6 +12,10 @@ LIMIT = 1e3
 DEAD = 0.5
 SATURATED = 0.25  # share of saturated values
 
+# From the first hidden layer to the last, by the fitted factor a layer, neither the variance nor
+# the squared gradient of a healthy network changes by more than this.
+CHANGE = 5.0
+
 HEALTHY = "healthy"
 
 
@@ -40,16 +44,49 @@ def _size(ratio, what):
     return [f"exploding{what}"] if ratio > LIMIT else []
 
 
-def judge_network(layers: Sequence) -> str:
-    """The words that hold for any of the layers, with how many they hold for."""
+def judge_network(
+    layers: Sequence, factor: float | None = None, gradient_factor: float | None = None
+) -> str:
+    """The words that hold for any of the layers, with how many they hold for.
+
+    Without such words, what changes by more than `CHANGE` from the first hidden layer to the last:
+    the variance by `factor` a layer, the squared gradient by `gradient_factor`.
+    """
     counts: dict[str, int] = {}
     for layer in layers:
         for word in layer.verdict.split(", "):
             if word != HEALTHY:
                 counts[word] = counts.get(word, 0) + 1
     if not counts:
-        return HEALTHY
+        changes = (total_change(f, len(layers)) for f in (factor, gradient_factor))
+        words = [
+            f"{what} {'grows' if change > 1 else 'falls'} {max(change, 1 / change):.3g}-fold in"
+            f" {len(layers) - 1} layers"
+            for what, change in zip(("variance", "squared gradient"), changes, strict=True)
+            if change is not None and not 1 / CHANGE <= change <= CHANGE
+        ]
+        return "; ".join(words) or HEALTHY
     return "; ".join(f"{word} in {n} of {len(layers)} layers" for word, n in counts.items())
+
+
+def total_change(factor: float | None, num_layers: int) -> float | None:
+    """From the first hidden layer to the last of a network, the last layer being its output."""
+    if factor is None or num_layers < 3:
+        return None
+    return math.exp(min(max((num_layers - 2) * math.log(factor), -700.0), 700.0))
+
+
+def is_exponential(values: Sequence[float | None]) -> bool:
+    """Whether values change by one factor a layer: the slopes of the log of both halves agree.
+
+    They do within a factor of 2. Those of a power of the depth do not, nor do those of chance.
+    """
+    half = len(values) // 2
+    factors = [factor_per_layer(part) for part in (values[:half], values[half:])]
+    if None in factors:
+        return True
+    first, second = (math.log(factor) for factor in factors)
+    return first * second > 0 and 0.5 <= first / second <= 2
 
 
 def factor_per_layer(values: Sequence[float | None]) -> float | None:

@@ -5,7 +5,9 @@ from initjax.theory.activations import (
     get_activation as get_activation,
 )
 from initjax.theory.fixed_points import (
+    DepthScales as DepthScales,
     correlation_map as correlation_map,
+    depth_scales as depth_scales,
     predict_residual_variance as predict_residual_variance,
 )
 from initjax.theory.gains import (

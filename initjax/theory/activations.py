@@ -1,11 +1,13 @@
 """Activation functions by name."""
 
+import inspect
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from initjax.support.naming import Call, Registry
+from initjax.support.errors import UserError
+from initjax.support.naming import Call, Registry, parse
 
 
 def gelu(x):
@@ -18,7 +20,50 @@ def linear(x):
     return x
 
 
-_ACTIVATIONS = Registry("activation")
+def swish(x):
+    """x sigmoid(x), as SiLU."""
+    return jax.nn.silu(x)
+
+
+def hard_swish(x):
+    """x clip(x + 3, 0, 6) / 6."""
+    return jax.nn.hard_swish(x)
+
+
+class Bound:
+    """An activation with its parameters, such as leaky_relu(0.2); equal to another with the same.
+
+    Args:
+      call: what `initjax.support.naming.parse` made of a text.
+    """
+
+    def __init__(self, call: Call):
+        self.__name__ = str(call)
+        self._function = ACTIVATIONS.look_up(call.name)
+        self._args, self._keywords = call.args, dict(call.keywords)
+        try:
+            inspect.signature(self._function).bind(0.0, *self._args, **self._keywords)
+        except TypeError as error:
+            raise UserError(f"activation={self.__name__}: {error}.") from None
+
+    def __call__(self, x):
+        return self._function(x, *self._args, **self._keywords)
+
+    def __eq__(self, other):
+        return isinstance(other, Bound) and self.__name__ == other.__name__
+
+    def __hash__(self):
+        return hash(self.__name__)
+
+    def __repr__(self):
+        return self.__name__
+
+    def __reduce__(self):  # most of JAX's functions cannot be pickled
+        return get_activation, (self.__name__,)
+
+
+# In the order in which they are tried where a network does not say which one it has.
+ACTIVATIONS = Registry("activation")
 for _name, _function in {
     "elu": jax.nn.elu,
     "erf": jax.lax.erf,
@@ -32,24 +77,37 @@ for _name, _function in {
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,
+    "celu": jax.nn.celu,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "hard_swish": hard_swish,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "mish": jax.nn.mish,
+    "relu6": jax.nn.relu6,
+    "soft_sign": jax.nn.soft_sign,
+    "squareplus": jax.nn.squareplus,
+    "swish": swish,
 }.items():
-    _ACTIVATIONS.add(_name, _function)
+    ACTIVATIONS.add(_name, _function)
 
 
 def activation_names() -> list[str]:
     """The names that `get_activation` knows, sorted."""
-    return sorted(_ACTIVATIONS)
+    return sorted(ACTIVATIONS)
 
 
 def get_activation(activation: str | Call | Callable) -> Callable:
     """The activation function of a name; a callable is returned as it is.
 
-    "package.module:name" is a function of your own.
+    Parameters stand in parentheses: "leaky_relu(0.2)". "package.module:name" is a function of your
+    own.
 
     Raises:
-      UserError (a ValueError): an unknown name.
+      UserError (a ValueError): an unknown name, or parameters that it does not take.
 
     >>> get_activation("tanh")(0.0)
     Array(0., dtype=float32, weak_type=True)
     """
-    return activation if callable(activation) else _ACTIVATIONS.look_up(str(activation))
+    if callable(activation):
+        return activation
+    call = activation if isinstance(activation, Call) else parse(activation, "activation")
+    return Bound(call) if call.args or call.keywords else ACTIVATIONS.look_up(call.name)

@@ -5,6 +5,7 @@ to layer of a random network, as Gaussian expectations (`initjax.theory.gaussian
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from initjax.theory.gaussian import (
     product_moment,
     second_moment,
 )
+from initjax.theory.moments import moments
 
 # chi within this of 1 is 1: quadrature and root finding are exact to some 1e-12.
 _MARGIN = 1e-9
@@ -132,11 +134,12 @@ def critical_point(
         raise UserError(
             f"{name} has no edge of chaos at q={q:.6g}: with chi_1 = 1 (weight variance"
             f" {weight_variance:.6g}) the bias variance would be {implied:.6g}, below 0."
+            f"{_nearest(activation, q)}"
         )
     if chi_q > 1 + _MARGIN:
         raise UserError(
             f"{name} has no stable edge of chaos at q={q:.6g}: chi_q = {chi_q:.6g} exceeds 1, so"
-            " that the variance of the signal leaves q."
+            f" that the variance of the signal leaves q.{_nearest(activation, q)}"
         )
     if bias_variance is None:
         bias_variance = implied if implied > _MARGIN * q else 0.0
@@ -157,6 +160,49 @@ def _point(activation, q) -> tuple[float, float, float]:
 # Where fixed points are looked for: closer to 0 quadrature cannot tell sb^2 from 0, and no
 # pre-activations have a larger variance.
 _CANDIDATES = np.geomspace(1e-4, 1e4, 81)
+
+
+def stable_q(activation: str | Callable, q: float = 1.0) -> float | None:
+    """The q* nearest to `q`, in factors, at which the edge of chaos exists and is stable.
+
+    None where there is none from 1e-4 to 1e4. Those of GELU begin at 3.56155, those of SiLU at
+    14.3202, those of the sigmoid at 45.6243; the softplus has none.
+    """
+
+    def excess(q):  # above 0: unstable, or of a negative sb^2
+        _, bias_variance, chi_q = _point(activation, q)
+        return max(chi_q - 1, -bias_variance / q) - _MARGIN / 2
+
+    if excess(q) <= 0:
+        return q
+    values = [excess(candidate) for candidate in _CANDIDATES]
+    found = [candidate for candidate, value in zip(_CANDIDATES, values, strict=True) if value <= 0]
+    if not found:
+        return None
+    from scipy import optimize
+
+    distances = np.abs(np.log(np.array(found) / q))
+    near = float(found[int(distances.argmin())])
+    step = (_CANDIDATES[1] / _CANDIDATES[0]) ** (1.0 if near < q else -1.0)
+    bound = q if min(near, near * step) < q < max(near, near * step) else near * step
+    if excess(bound) <= 0:
+        return near
+    edge = optimize.root_scalar(excess, bracket=sorted((near, bound)), xtol=1e-12, rtol=1e-12).root
+    # Rounded to its stable side, so that the number that is shown is one that works.
+    digits = 5 - math.floor(math.log10(edge))
+    rounded = (math.ceil if near > edge else math.floor)(edge * 10**digits) / 10**digits
+    return rounded if excess(rounded) <= 0 else near
+
+
+def _nearest(activation, q) -> str:
+    found = stable_q(activation, q)
+    if found is None:
+        return f"\nIt has no stable one between q={_CANDIDATES[0]:g} and {_CANDIDATES[-1]:g}."
+    weight_variance, bias_variance, _ = _point(activation, found)
+    return (
+        f"\nThe nearest stable one is at q={found:.6g}: weight variance {weight_variance:.6g},"
+        f" bias variance {max(bias_variance, 0):.6g}."
+    )
 
 
 def _solve_q(activation, bias_variance) -> float:
@@ -193,6 +239,127 @@ def _solve_q(activation, bias_variance) -> float:
 def _origin(activation) -> CriticalPoint:
     slope = derivative_moments(activation, 1e-12)[0]
     return CriticalPoint(activation, 0.0, float(f"{1 / slope:.10g}"), 0.0, 1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthScales:
+    """Over how many layers a wide plain network forgets; see `depth_scales`.
+
+    Attributes:
+      q: q*, the variance of the pre-activations that deep layers have.
+      correlation: c*, the correlation of any two inputs that deep layers have; 1 where chi_1 <= 1.
+      chi_1: by how much gradients grow per layer.
+      chi_q: by how much a deviation from q* grows per layer.
+      variance_scale: xi_q = -1 / log chi_q; infinite at chi_q = 1, where it falls as 1 / depth.
+      correlation_scale: xi_c = -1 / log C'(c*); infinite at chi_1 = 1, where it falls as a power.
+      gradient_scale: 1 / |log chi_1|; infinite at chi_1 = 1.
+    """
+
+    q: float
+    correlation: float
+    chi_1: float
+    chi_q: float
+    variance_scale: float
+    correlation_scale: float
+    gradient_scale: float
+
+
+def depth_scales(
+    activation: str | Callable,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+    *,
+    q: float = 1.0,
+) -> DepthScales | None:
+    """Depth scales of plain networks (Schoenholz et al. 2017, arXiv:1611.01232).
+
+    In layers e-fold, the variance tends to q* over xi_q = -1 / log chi_q, and the correlation of
+    two inputs to c* over xi_c = -1 / log C'(c*), C being the `correlation_map`. In the ordered
+    phase c* is 1 and its slope there is chi_1; in the chaotic phase c* is below 1, where C is less
+    steep. At criticality no depth scale exists: changes go as a power of the depth.
+
+    Args:
+      activation: a name or an elementwise function of JAX arrays.
+      weight_variance: sw^2; weights have the variance sw^2 / fan_in.
+      bias_variance: sb^2.
+      q: the variance from which the layers tend to q*, where there are several.
+
+    Returns:
+      The scales; None where the variance grows without end.
+
+    Raises:
+      UserError (a ValueError): an argument out of its range.
+
+    >>> chaos = depth_scales("tanh", 2.5, 0.05)
+    >>> round(chaos.correlation_scale, 3), round(chaos.gradient_scale, 3)
+    (11.796, 7.979)
+    >>> depth_scales("tanh", 1.0).variance_scale
+    inf
+    """
+    get_activation(activation)
+    weight_variance = not_negative(weight_variance, "weight_variance")
+    bias_variance = not_negative(bias_variance, "bias_variance")
+    found = _settle(activation, weight_variance, bias_variance, q)
+    if found is None:
+        return None
+    slope, growth = derivative_moments(activation, max(found, 1e-12))
+    chi_1, chi_q = weight_variance * slope, weight_variance * growth
+    correlation, steepness = 1.0, chi_1
+    if chi_1 > 1 + _CRITICAL and found > 0:
+        correlation, steepness = _chaotic(activation, weight_variance, bias_variance, found)
+    scales = (_scale(factor) for factor in (chi_q, steepness, chi_1))
+    return DepthScales(found, correlation, chi_1, chi_q, *scales)
+
+
+# Factors within this of 1 are those of criticality: at q* = 0 they are taken at q = 1e-12.
+_CRITICAL = 1e-8
+
+
+def _scale(factor) -> float:
+    if abs(factor - 1) <= _CRITICAL:
+        return math.inf
+    return 1 / abs(math.log(factor)) if factor > 0 else 0.0
+
+
+def _settle(activation, weight_variance, bias_variance, q) -> float | None:
+    """The q* to which the variance tends from `q`; None: to none."""
+
+    def excess(q):
+        return weight_variance * _second_moment(activation, q) + bias_variance - q
+
+    start = excess(q)
+    if abs(start) <= _CRITICAL * q:
+        return q
+    step = 2.0 if start > 0 else 0.5
+    near, far = q, q * step
+    while (excess(far) > 0) == (start > 0):
+        near, far = far, far * step
+        if far > 1e12:
+            return None
+        if far < 1e-12:
+            return 0.0
+    from scipy import optimize
+
+    return optimize.root_scalar(excess, bracket=sorted((near, far)), rtol=1e-13, xtol=1e-15).root
+
+
+def _chaotic(activation, weight_variance, bias_variance, q) -> tuple[float, float]:
+    """(c*, C'(c*)) below 1, by the Hermite series of the activation."""
+    squares = moments(get_activation(activation), np.array([q])).series[0] ** 2
+    orders = np.arange(len(squares))
+
+    def correlation_of(c):
+        return (weight_variance * squares @ c**orders + bias_variance) / q
+
+    if correlation_of(0.0) <= _CRITICAL:
+        c = 0.0
+    else:
+        from scipy import optimize
+
+        c = optimize.root_scalar(
+            lambda c: correlation_of(c) - c, bracket=(0.0, 1 - 1e-6), xtol=1e-14
+        ).root
+    return c, float(weight_variance * (orders * squares)[1:] @ c ** orders[:-1] / q)
 
 
 def correlation_map(

@@ -25,7 +25,7 @@ def gain(activation: str | Callable, kind: str = "forward") -> float:
 
     Args:
       activation: an elementwise function of JAX arrays with parameters bound, or a name:
-        "elu", "gelu", "hard_tanh", "leaky_relu", "linear", "relu", "selu", "sigmoid", "silu",
+        "elu", "gelu", "hard_tanh", "leaky_relu(0.2)", "linear", "relu", "selu", "sigmoid", "silu",
         "softplus", "tanh", ...
       kind: "forward" or "backward".
 
@@ -34,7 +34,8 @@ def gain(activation: str | Callable, kind: str = "forward") -> float:
 
     Raises:
       UserError (a ValueError): an unknown kind or name; an activation that is not elementwise, is
-        NaN or infinite somewhere, or is zero (or flat, for "backward") everywhere.
+        NaN or infinite somewhere, has no finite moment, or is zero (or flat, for "backward")
+        everywhere.
 
     >>> round(gain("tanh"), 8)
     1.59253742

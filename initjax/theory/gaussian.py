@@ -6,6 +6,7 @@ default precision, so that a gain is an exact Python number.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +111,8 @@ def integrate(integrand: Callable, mean: float, std: float, what: str) -> np.nda
     """
     ends = panels(mean, std)
     start, end = ends[:-1], ends[1:]
-    done = 0.0
+    done: Any = 0.0
+    is_first = True
     for _ in range(_MAX_HALVINGS):
         middle = 0.5 * (start + end)
         rules = [_rule(start, end), _rule(start, middle), _rule(middle, end)]
@@ -123,6 +125,14 @@ def integrate(integrand: Callable, mean: float, std: float, what: str) -> np.nda
         coarse = values[:, 0].sum(-1)
         fine = values[:, 1:].sum((1, 3))
         size = np.abs(done) + np.abs(values[:, 1:]).sum((1, 2, 3))
+        if is_first:  # what the outermost panels hold must be next to nothing
+            is_first = False
+            beyond = np.abs(values[:, 1:, [0, -1]]).sum((1, 2, 3))
+            if (beyond > _TOLERANCE * size).any():
+                raise UserError(
+                    f"The Gaussian expectation of {what} is infinite, or lies beyond"
+                    f" {_RANGE:g} standard deviations."
+                )
         rough = (np.abs(coarse - fine) > _TOLERANCE * size[:, None]).any(0)
         done = done + fine[:, ~rough].sum(1)
         if not rough.any():

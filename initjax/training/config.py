@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from initjax import refine
 from initjax.data.augmentation import AUGMENTATIONS
 from initjax.data.images import MAX_SIZE
@@ -61,8 +63,9 @@ class Named(str):
 
 def _model(name: str | Call) -> Call:
     call = name if isinstance(name, Call) else parse(name, "model")
-    # What is wrong with it fails here; one of the user's own may have no defaults.
-    create_model(call, num_classes=10, kernel_init="zeros")
+    # What is wrong with it fails here, such as an argument that is a flag's or the data's to say.
+    decided = {"dense_init": None, "bias_init": "zeros", "activation": "relu", "axis_name": None}
+    create_model(call, num_classes=10, kernel_init="zeros", dtype=jnp.float32, **decided)
     return call
 
 

@@ -13,9 +13,10 @@ def create_schedule(config: Config, total_steps: int, peak=None) -> optax.Schedu
     """The learning rate at each step: a linear warm-up from 0, then constant, stepped or cosine.
 
     Boundaries of the stepped schedule are fractions of the whole run, warm-up included. `peak`
-    takes the place of the Config's learning rate; it may be traced.
+    takes the place of the Config's learning rate; it may be traced. The last step of a run that is
+    shorter than its warm-up has the peak rate.
     """
-    warmup = min(config.warmup_steps, total_steps)
+    warmup = min(config.warmup_steps, total_steps - 1)
     peak = config.learning_rate if peak is None else peak
     if config.schedule == "constant":
         main = optax.constant_schedule(peak)

@@ -189,6 +189,8 @@ def _read_name(source: str) -> Checkpoint:
         return _read_shards(*hub.fetch_repository(source))
     close = difflib.get_close_matches(source, TORCHVISION_FILES, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {readable()}."
+    if not close and re.fullmatch(r"[\w.-]+", source):
+        hint = f"A Hugging Face repository is named with its owner: OWNER/{source}.\n{hint}"
     raise UserError(f"{source} does not exist.\n{hint}")
 
 

@@ -51,8 +51,19 @@ def test_theory_of_plain_networks():
         variance("Xavier", "linear", (512, 512, 256, 256)), [1, 4 / 3, 4 / 3]
     )
     np.testing.assert_allclose(variance("Xavier", "tanh", (64,) * 3)[1], 0.39429449)
-    mean = networks.predict_plain(Plain("He", "relu", (512,) * 4))[:, 1]
-    np.testing.assert_allclose(mean, np.sqrt(1 / np.pi))
+    mean = networks.predict_plain(Plain("He", "relu", (512,) * 51))[:, 1]
+    np.testing.assert_allclose(mean[0], np.sqrt(1 / np.pi) * (1 - 1 / 2048), rtol=1e-6)
+    # sqrt(q) of 49 factors of variance 5 / 512: 1 - 5 / (8 n) each, and in the second order
+    np.testing.assert_allclose(mean[-1], np.sqrt(1 / np.pi) * np.exp(-49 * 5 / 4096), rtol=2e-3)
+
+
+def test_the_mean_of_narrow_relu_layers_is_that_of_their_width():
+    network = Plain("He", "relu", (16,) * 9)
+    values = networks.measure_plain(network, 400, 16)
+    theory = networks.predict_plain(network)
+    rows = networks.summarize(values[..., 1], theory[:, 1])
+    assert all(abs(row["z"]) < 4 for row in rows)
+    assert theory[-1, 1] < 0.8 * np.sqrt(1 / np.pi)
 
 
 def test_equal_widths_by_scan_are_those_of_the_loop():

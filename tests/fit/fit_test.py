@@ -456,6 +456,8 @@ def test_bad_files(tmp_path):
         (["weights.npz", "--layers=broken"], "no layer can be fitted"),
         (["weights.npz", "--bootstraps=-1"], "bootstraps=-1"),
         (["garbage.npz"], "garbage.npz"),
+        (["bert-base-uncased"], "named with its owner: OWNER/bert-base-uncased"),
+        (["weights.npz", "--out=/dev/null/x"], "--out=/dev/null/x cannot be made"),
     ],
 )
 def test_command_errors(folder, flags, message, monkeypatch):

@@ -12,7 +12,7 @@ from helpers import ROOT
 
 import initjax
 from initjax.initializers.base import INITIALIZERS, entries
-from initjax.initializers.catalog import kurtosis, page
+from initjax.initializers.catalog import examples, kurtosis, page
 from initjax.support import command
 from initjax.support.errors import UserError
 from initjax.support.naming import parse
@@ -23,7 +23,6 @@ DOCS = ROOT / "docs"
 # Functions of the face whose names make no initializer, with the reason.
 NO_NAMES = {
     "axes_from_einsum": "gives axes",
-    "deepnorm": "gives two constants",
     "edge_of_chaos": "gives a point, whose kernel and bias have names",
     "fans": "gives fans",
     "fans_from_einsum": "gives fans",
@@ -38,15 +37,17 @@ NO_NAMES = {
 
 def test_names_of_an_entry_are_one_initializer():
     for entry in entries():
-        assert len({initjax.get(name) for name in entry.names}) == 1
+        assert len({initjax.get(examples()[name]) for name in entry.names}) == 1
 
 
 @pytest.mark.parametrize("name", initjax.names())
 def test_every_name_is_public(name):
     """What a text can make, a program can: `initjax.NAME(...)` is what `get` calls."""
-    function = getattr(initjax, name)
-    value = function() if inspect.isroutine(function) else function
-    assert value == initjax.get(name)
+    public = getattr(initjax, name)
+    if inspect.isroutine(public):
+        assert public is INITIALIZERS[name]
+    else:
+        assert public == initjax.get(name)
 
 
 def test_what_is_public_is_registered():
@@ -152,7 +153,7 @@ def test_the_page_is_up_to_date():
     """If this fails: python docs/generate.py"""
     assert (DOCS / "initializers.md").read_text() == page()
     pictures = {path.stem for path in (DOCS / "images").glob("*.png")}
-    shown = {e.names[0] for e in entries() if kurtosis(e.names[0]) is not None}
+    shown = {e.names[0] for e in entries() if kurtosis(e.example) is not None}
     assert pictures == shown
 
 

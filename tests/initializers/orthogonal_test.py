@@ -75,6 +75,15 @@ def test_scaled_orthogonal(shape, expected):
     np.testing.assert_allclose(scaled, expected * plain, rtol=1e-6)
 
 
+@pytest.mark.parametrize("fan_out, values", [(256, 2.0), (32, 1.0)])
+def test_scaled_orthogonal_of_a_convolution_has_one_tap(fan_out, values):
+    w = np.asarray(scaled_orthogonal()(KEY, (3, 3, 64, fan_out)))
+    assert (w != 0).any((2, 3)).sum() == 1
+    np.testing.assert_allclose(np.linalg.svd(w[1, 1], compute_uv=False), values, rtol=1e-5)
+    plain = np.asarray(delta_orthogonal()(KEY, (3, 3, 64, fan_out)))
+    np.testing.assert_allclose(w, values * plain, rtol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_delta_orthogonal_keeps_the_norm(size):
@@ -132,7 +141,8 @@ def test_sparse():
         (lambda: orthogonal(-1.0), "scale=-1"),
         (lambda: orthogonal(column_axis=4)(KEY, (2, 3)), "column_axis=4"),
         (lambda: orthogonal()(KEY, (5,)), "two axes"),
-        (lambda: delta_orthogonal()(KEY, (3, 3, 8, 4)), "8 > 4"),
+        (lambda: delta_orthogonal(column_axis=0), "column_axis=0"),
+        (lambda: scaled_orthogonal()(KEY, (2, 2, 8, 4)), "odd sizes"),
         (lambda: initjax.get("orthogonal(dtype='int8')")(KEY, (2, 2)), "int8"),
     ],
 )

@@ -12,6 +12,7 @@ from initjax.models.base import MODELS
 from initjax.models.resnet_cifar import relu_by_choice
 from initjax.support.errors import UserError
 from initjax.support.naming import parse
+from initjax.training import Config
 
 pytestmark = pytest.mark.slow
 
@@ -280,3 +281,23 @@ def test_a_model_of_the_users_own(own_module):
     ):
         with pytest.raises(UserError, match=message):
             create_model(name, **fields)
+
+
+@pytest.mark.parametrize(
+    "argument, decides",
+    [
+        ("num_classes=3", "the data"),
+        ("kernel_init='zeros'", "--init"),
+        ("dense_init='zeros'", "--dense_init"),
+        ("bias_init='ones'", "--bias_init"),
+        ("activation='tanh'", "--activation"),
+        ("dtype='bfloat16'", "--precision"),
+        ("axis_name='batch'", "the number of devices"),
+    ],
+)
+def test_what_a_flag_or_the_data_decide_is_no_argument_of_a_name(argument, decides):
+    with pytest.raises(UserError, match=f"for {decides} to say; leave it out"):
+        Config(model=f"mlp(width=8, {argument})")
+    with pytest.raises(UserError, match="--model: "):
+        Config(model="mlp(3)")  # num_classes by its place
+    assert create_model("mlp(width=8, num_classes=3)").num_classes == 3  # nobody else says it

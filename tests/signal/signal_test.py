@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import types
@@ -15,7 +16,7 @@ from flax import nnx
 
 import initjax.signal
 from initjax.models import create_model
-from initjax.signal import links, report
+from initjax.signal import links, report, verdict
 from initjax.signal.__main__ import draw, main, parse, run
 from initjax.signal.verdict import describe_factor
 from initjax.support.errors import UserError
@@ -440,7 +441,7 @@ def test_factors_of_he_and_xavier_on_relu():
     assert xavier.depth_scale == pytest.approx(-1 / math.log(xavier.factor))
     assert xavier.variance_depth_scale == pytest.approx(1 / math.log(2), rel=0.05)
     text = report.comparison({"he_normal": he, "xavier_normal": xavier}, "relu")
-    assert "Start from he_normal" in text
+    assert "Start from he_normal" in text and text.startswith("1. he_normal")
 
 
 @pytest.mark.parametrize(
@@ -458,11 +459,54 @@ def test_words_for_a_factor(factor, words):
     assert describe_factor(factor, "variance") == words
 
 
+def test_fifty_tanh_layers(capsys):
+    """Faults D5: a hundredfold loss is not healthy, and what is better is recommended, measured."""
+    init = "--init=lecun_normal,normal(stddev=0.2)"
+    arguments = ["--model=mlp(depth=50, width=64)", "--activation=tanh", init]
+    signals = run(parse([*arguments, "--batch_size=32", "--input_shape=4,4,4"]))
+    lecun = signals["lecun_normal"]
+    assert re.search(r"variance falls [\d.]+-fold in 50 layers", lecun.verdict)
+    assert lecun.change < 1 / 5 and not lecun.is_healthy
+    assert lecun.depth_scale is None  # it falls as 1 / depth
+    out = capsys.readouterr().out
+    assert "Start from edge_of_chaos_kernel(activation='tanh') with --bias_init=" in out
+    assert out.startswith("mlp(depth=50, width=64), tanh, from lecun_normal, normal(stddev=0.2)\n")
+
+
+def test_depth_scales_of_theory_are_of_the_fixed_point():
+    model, variables, x = mlp(6, 512, "tanh", "lecun_normal")
+    signal = initjax.signal.measure(model, variables, x)
+    assert signal.scales.chi_1 == pytest.approx(1, abs=0.02)  # where q is 0, not at the q measured
+    assert signal.chi_1 < 0.9
+
+
+@pytest.mark.parametrize(
+    "factor, gradient_factor, words",
+    [
+        (1.0, 1.0, "healthy"),
+        (0.97, 1.0, "healthy"),
+        (0.9, 1.0, "variance falls 175-fold in 50 layers"),
+        (1.0, 1.05, "squared gradient grows 10.9-fold in 50 layers"),
+    ],
+)
+def test_what_changes_more_than_fivefold_in_all_is_not_healthy(factor, gradient_factor, words):
+    layers = [types.SimpleNamespace(verdict="healthy")] * 51
+    assert verdict.judge_network(layers, factor, gradient_factor) == words
+
+
+def test_a_power_of_the_depth_is_not_exponential():
+    depth = np.arange(1, 31)
+    for number in (10, 30):
+        assert not verdict.is_exponential((1 / (1 + 2 * depth[:number])).tolist())
+        assert verdict.is_exponential((0.9 ** depth[:number]).tolist())
+
+
 def test_advice_when_nothing_keeps_the_signal():
     signal = initjax.signal.measure(*mlp(4, 64, "relu", "normal(stddev=0.01)"))
     text = report.comparison({"small": signal}, "relu")
     assert "None of these keeps the signal." in text and "weight variance 2 / fan_in" in text
-    assert "sigmoid" in initjax.signal.advise("sigmoid")  # which has no edge of chaos
+    assert "q=45.6243" in initjax.signal.advise("sigmoid")
+    assert "no stable edge of chaos" in initjax.signal.advise("softplus")
 
 
 def test_weights_with_a_common_mean_are_not_predicted():

@@ -1,3 +1,5 @@
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ from scipy import special
 
 from initjax.support.errors import UserError
 from initjax.theory.activations import activation_names, get_activation
+from initjax.theory.gains import gain
 
 X = np.linspace(-4, 4, 81)
 FORMULAS = {
@@ -22,6 +25,15 @@ FORMULAS = {
     "silu": X * special.expit(X),
     "softplus": np.log1p(np.exp(X)),
     "tanh": np.tanh(X),
+    "celu": np.where(X > 0, X, np.expm1(X)),
+    "hard_sigmoid": np.clip(X + 3, 0, 6) / 6,
+    "hard_swish": X * np.clip(X + 3, 0, 6) / 6,
+    "log_sigmoid": -np.log1p(np.exp(-X)),
+    "mish": X * np.tanh(np.log1p(np.exp(X))),
+    "relu6": np.clip(X, 0, 6),
+    "soft_sign": X / (1 + np.abs(X)),
+    "squareplus": (X + np.sqrt(X**2 + 4)) / 2,
+    "swish": X * special.expit(X),
 }
 
 
@@ -68,3 +80,14 @@ def test_an_activation_of_the_users_own():
     assert get_activation("jax.nn:swish") is jax.nn.swish
     with pytest.raises(UserError, match="Did you mean 'swish'"):
         get_activation("jax.nn:swihs")
+
+
+def test_parameters_in_a_name():
+    leaky = get_activation("leaky_relu(.2)")
+    np.testing.assert_allclose(leaky(jnp.asarray(X)), np.where(X > 0, X, 0.2 * X), rtol=1e-6)
+    assert leaky == get_activation("leaky_relu(0.2)") and hash(leaky) == hash(leaky)
+    assert gain("leaky_relu(.2)") ** 2 == pytest.approx(2 / 1.04, abs=1e-10)
+    assert pickle.loads(pickle.dumps(leaky)) == leaky
+    for text, message in (("relu(2)", r"relu\(2\): "), ("relu7(2)", "Unknown activation 'relu7'")):
+        with pytest.raises(UserError, match=message):
+            get_activation(text)

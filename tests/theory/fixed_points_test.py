@@ -18,7 +18,12 @@ from initjax.initializers import (
     zeros,
 )
 from initjax.support.errors import UserError
-from initjax.theory.fixed_points import correlation_map, predict_residual_variance
+from initjax.theory.fixed_points import (
+    correlation_map,
+    depth_scales,
+    predict_residual_variance,
+    stable_q,
+)
 
 KEY = jax.random.key(3)
 
@@ -35,6 +40,11 @@ EDGES = [
     ("tanh", {"bias_variance": 0.09}, 0.76347477, 1.94765463, 0.09),
     ("tanh", {"bias_variance": 0.0}, 0.0, 1.0, 0.0),
     ("erf", {"q": 1.0}, 1.0, 1.75620368, 0.18413968),
+    # What is stable at larger q* only.
+    ("gelu", {"q": 5.0}, 5.0, 1.96627484, 0.21444471),
+    ("gelu", {"q": 10.0}, 10.0, 1.95581512, 0.32345881),
+    ("silu", {"q": 20.0}, 20.0, 1.97546664, 0.67891049),
+    ("sigmoid", {"q": 100.0}, 100.0, 151.36274520, 30.26106219),
 ]
 
 
@@ -209,3 +219,47 @@ def test_tanh_network_on_the_edge_of_chaos():
         expected.append(c)
     np.testing.assert_allclose(correlations[:3], expected, atol=0.02)
     assert correlations[-1] > 0.85 and (np.diff(correlations[::10]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "activation, q, weight_variance, bias_variance",
+    [
+        ("gelu", 3.56155, 1.983058, 0.172922),
+        ("silu", 14.32017, 1.988005, 0.555143),
+        ("sigmoid", 45.62428, 103.0076, 0.0),
+    ],
+)
+def test_the_nearest_stable_point_is_named(activation, q, weight_variance, bias_variance):
+    found = stable_q(activation)
+    assert found == pytest.approx(q, rel=1e-5) and found >= q - 1e-5
+    point = edge_of_chaos(activation, found)  # it works as it is shown
+    assert point.weight_variance == pytest.approx(weight_variance, rel=1e-5)
+    assert point.bias_variance == pytest.approx(bias_variance, abs=2e-5)
+    with pytest.raises(UserError, match=f"nearest stable one is at q={found:.6g}"):
+        edge_of_chaos(activation)
+
+
+def test_an_activation_without_a_stable_point():
+    assert stable_q("softplus") is None
+    assert stable_q("tanh", 0.3) == 0.3
+    with pytest.raises(UserError, match="no stable one between"):
+        edge_of_chaos("softplus")
+
+
+def test_depth_scales():
+    chaos = depth_scales("tanh", 2.5, 0.05)
+    assert chaos.q == pytest.approx(1.06396, abs=1e-5)
+    assert chaos.chi_1 == pytest.approx(1.13352, abs=1e-5)
+    assert chaos.correlation == pytest.approx(0.44680, abs=1e-5)
+    assert chaos.correlation_scale == pytest.approx(11.796, abs=1e-3)
+    assert chaos.gradient_scale == pytest.approx(7.979, abs=1e-3)
+    c = chaos.correlation  # a fixed point of the map, by the quadrature of it
+    mapped = correlation_map("tanh", c, chaos.q, weight_variance=2.5, bias_variance=0.05)
+    assert mapped == pytest.approx(c, abs=1e-7)
+    critical = depth_scales("tanh", 1.0)
+    assert (critical.q, critical.correlation) == (0, 1)
+    assert critical.variance_scale == critical.correlation_scale == math.inf
+    order = depth_scales("relu", 1.0)
+    assert order.correlation_scale == pytest.approx(1 / math.log(2))
+    assert order.variance_scale == pytest.approx(1 / math.log(2))
+    assert depth_scales("relu", 3.0) is None

@@ -162,6 +162,7 @@ def test_unhashable_callable():
         (lambda: gain(jnp.zeros_like), "zero everywhere"),
         (lambda: gain(jnp.sign, "backward"), "flat everywhere"),
         (lambda: gain(jnp.log), "NaN or infinite"),
+        (lambda: gain(lambda x: jnp.exp(x * x)), "is infinite, or lies beyond 16"),
         (lambda: gain(jnp.sqrt, "backward"), "NaN or infinite"),
         (lambda: gain(math.tanh), "not an elementwise function"),
         (lambda: gain(lambda x: x.nothing), "not an elementwise function"),

@@ -72,7 +72,8 @@ def test_cosine_ends_at_zero():
 
 
 def test_a_run_shorter_than_its_warm_up():
-    np.testing.assert_allclose(schedule_values([0, 3], 4, warmup_steps=20), [0, 0.375])
+    np.testing.assert_allclose(schedule_values([0, 3], 4, warmup_steps=20), [0, 0.5])
+    np.testing.assert_allclose(schedule_values([0], 1, warmup_steps=20), [0.5])
 
 
 def test_sgd_with_coupled_weight_decay():
