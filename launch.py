@@ -65,6 +65,20 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "until_decided", 0, "Add seeds, up to so many, until each pair of starts is decided."
     )
+    flags.DEFINE_string(
+        "coordinator",
+        "",
+        "HOST:PORT of process 0, where several processes train together (docs/cluster.md); with"
+        " --num_processes and --process_id.",
+    )
+    flags.DEFINE_integer("num_processes", None, "How many processes train together.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is: 0 to --num_processes - 1.")
+    flags.DEFINE_boolean(
+        "distributed",
+        None,
+        "Train together with the other processes of a TPU pod slice or of a job of SLURM, Open MPI"
+        " or Kubernetes, which say all of this by themselves.",
+    )
     flags.DEFINE_enum("population", "auto", METHODS, "How the runs of a comparison share it.")
 
 
@@ -92,10 +106,20 @@ def main(argv) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries' notes; what the run says is printed
     runs, is_comparison = grid_from_flags()
     from initjax import training  # after the flags: a wrong one is told at once
-    from initjax.training.start import model_of
+    from initjax.training import cluster
 
     training.keep_memory()
     compiling.remember_programs()
+    f = flags.FLAGS
+    with cluster.joined(f.coordinator, f.num_processes, f.process_id, f.distributed):
+        run(runs, is_comparison)
+
+
+def run(runs: grid.Grid, is_comparison: bool) -> None:
+    """Trains, or compares."""
+    from initjax import training
+    from initjax.training.start import model_of
+
     if not is_comparison:
         config = runs.cells[0].config
         training.use_cpu_cores(config.batch_size, model_of(config, num_classes=1))

@@ -45,12 +45,30 @@ def launch(*flags, devices=None) -> subprocess.CompletedProcess:
 
 def launch_each(cases) -> list[subprocess.CompletedProcess]:
     """`launch` of several lines of flags, [(flags, devices)]; see `launches`."""
+    return [answers[0] for answers in launch_together([([case], None) for case in cases])]
+
+
+def launch_together(jobs, patience=None) -> list[list[subprocess.CompletedProcess]]:
+    """Of each job all processes at once: [([(flags, devices, environment or none)], kill)].
+
+    Args:
+      jobs: kill is (index of a process, a file, so many lines in it), or None.
+      patience: seconds that processes wait for each other to come.
+    """
     count = "--xla_force_host_platform_device_count={}"
-    lines = [
-        json.dumps([[*map(str, flags)], {"XLA_FLAGS": count.format(devices)} if devices else {}])
-        for flags, devices in cases
-    ]
+    lines = []
+    for cases, kill in jobs:
+        runs = [
+            [
+                [*map(str, flags)],
+                ({"XLA_FLAGS": count.format(devices)} if devices else {}) | dict(*environment),
+            ]
+            for flags, devices, *environment in cases
+        ]
+        lines.append(json.dumps([runs, kill and [kill[0], str(kill[1]), kill[2]]]))
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "COLUMNS")}
+    if patience:
+        environment["TEST_PATIENCE"] = str(patience)
     found = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "launches.py")],
         input="".join(line + "\n" for line in lines),
@@ -60,11 +78,15 @@ def launch_each(cases) -> list[subprocess.CompletedProcess]:
         timeout=TIMEOUT,
         check=True,
     )
-    answers = map(json.loads, found.stdout.splitlines())
-    return [
-        subprocess.CompletedProcess(flags, **a)
-        for (flags, _), a in zip(cases, answers, strict=True)
-    ]
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    together = []
+    for (cases, _), job in zip(jobs, answers, strict=True):
+        together.append([])
+        for (flags, *_), answer in zip(cases, job, strict=True):
+            seconds = answer.pop("seconds")
+            together[-1].append(subprocess.CompletedProcess(flags, **answer))
+            together[-1][-1].seconds = seconds
+    return together
 
 
 def read_rows(folder) -> list[dict]:

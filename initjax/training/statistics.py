@@ -10,6 +10,7 @@ from flax.core import meta
 from initjax.network.paths import get_layer
 from initjax.refine.network import Network
 from initjax.support.files import strict_json
+from initjax.training.devices import is_first
 from initjax.training.start import calibration_batch, on_axis
 from initjax.training.step import TrainState
 from initjax.training.workdir import keep_rows
@@ -82,12 +83,14 @@ class StatisticsLog:
 
     def begin(self, state: TrainState) -> None:
         """Of a run that has not begun: its first line."""
-        keep_rows(self._path, -1)
+        if is_first():
+            keep_rows(self._path, -1)
         self.record(0, state)
 
     def resume(self, step: int, params) -> None:
         """Of a run that stands at a step; later lines are dropped, which will be written again."""
-        keep_rows(self._path, step)
+        if is_first():
+            keep_rows(self._path, step)
         self.params = params
 
     def record(self, step: int, state: TrainState) -> dict[str, float]:
@@ -95,7 +98,8 @@ class StatisticsLog:
         params = jax.device_get(state.params)
         layers = self._statistics.measure(params, self.params)
         row = {"step": step, "epoch": step / self._steps_per_epoch, "layers": layers}
-        with self._path.open("a") as file:
-            file.write(strict_json(row) + "\n")
+        if is_first():
+            with self._path.open("a") as file:
+                file.write(strict_json(row) + "\n")
         self.params = params
         return {}
