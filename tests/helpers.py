@@ -52,7 +52,8 @@ def launch_together(jobs, patience=None) -> list[list[subprocess.CompletedProces
     """Of each job all processes at once: [([(flags, devices, environment or none)], kill)].
 
     Args:
-      jobs: kill is (index of a process, a file, so many lines in it), or None.
+      jobs: kill is (signal, index of the process that gets it, a file or folder: as soon as it is
+        there, where a copy of the folder is kept), or None.
       patience: seconds that processes wait for each other to come.
     """
     count = "--xla_force_host_platform_device_count={}"
@@ -65,7 +66,7 @@ def launch_together(jobs, patience=None) -> list[list[subprocess.CompletedProces
             ]
             for flags, devices, *environment in cases
         ]
-        lines.append(json.dumps([runs, kill and [kill[0], str(kill[1]), kill[2]]]))
+        lines.append(json.dumps([runs, kill and [*kill[:2], *map(str, kill[2:])]]))
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "COLUMNS")}
     if patience:
         environment["TEST_PATIENCE"] = str(patience)

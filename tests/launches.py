@@ -1,15 +1,17 @@
 """Runs launch.py many times, importing it once: a process that forks for each of them.
 
 Each line of the input is, in JSON, what runs at the same time: [flags, environment] of each, and
-[which of them is killed, once a file has so many lines], or nothing. Each line of the output is
-what each answered: {"returncode", "stdout", "stderr", "seconds"}, the last from the kill on. What a
-process imports costs three seconds, and nothing of it is what these tests ask.
+[signal, which of them it is sent to, what file or folder has come by then, where that is copied to]
+or nothing. Each line of the output is what each answered: {"returncode", "stdout", "stderr",
+"seconds"}, the last from the signal on. What a process imports costs three seconds, and nothing of
+it is what these tests ask.
 """
 
 import json
 import os
 import pathlib
 import runpy
+import shutil
 import signal
 import sys
 import tempfile
@@ -47,8 +49,8 @@ def start(flags, environment):
         os._exit(code)
 
 
-def lines_of(path):
-    return pathlib.Path(path).read_bytes().count(b"\n") if pathlib.Path(path).exists() else 0
+def has_come(path):
+    return os.path.isdir(path) or (os.path.exists(path) and os.path.getsize(path) > 0)
 
 
 def run(runs, kill):
@@ -58,9 +60,12 @@ def run(runs, kill):
     began = time.monotonic()
     deadline = began + PATIENCE
     while len(codes) < len(processes):
-        if kill and lines_of(kill[1]) >= kill[2]:
-            os.kill(processes[kill[0]][0], signal.SIGKILL)
-            kill, began = None, time.monotonic()
+        if kill and has_come(kill[2]):
+            os.kill(processes[kill[1]][0], kill[0])
+            began = time.monotonic()
+            if os.path.isdir(kill[2]):
+                shutil.copytree(kill[2], kill[3])
+            kill = None
         for process, _, _ in processes:
             if process not in codes and (waited := os.waitpid(process, os.WNOHANG))[0]:
                 codes[process] = os.waitstatus_to_exitcode(waited[1])
@@ -85,5 +90,6 @@ if __name__ == "__main__":
     from initjax.training import cluster
 
     cluster.PATIENCE = int(os.environ.get("TEST_PATIENCE", cluster.PATIENCE))
+    cluster.HEARTBEAT = 15
     for line in sys.stdin:
         print(json.dumps(run(*json.loads(line))), flush=True)

@@ -22,8 +22,8 @@ _PEER_ERRORS = pathlib.Path(__file__).with_name("peer_errors.py")
 # Seconds that a process waits for the others to come: hosts of a cluster start minutes apart.
 PATIENCE = 300
 
-# Seconds after which a process that says nothing is taken for dead. One that is killed while others
-# wait for it is missed at once, because its connections close.
+# Seconds after which a process that says nothing is taken for dead: killed, or its host cut off.
+# The first process is missed in less than one, because the others' connections to it close.
 HEARTBEAT = 30
 
 _NOT_COME = (

@@ -341,6 +341,8 @@ class ReplicaDevices(Devices):
         super().__init__(devices)
         self._copy = super()._map(lambda _, tree: tree)
         self._spread = jax.pmap(lambda tree: tree, devices=devices)
+        whole = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+        self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
     @property
     def number(self) -> int:
@@ -366,7 +368,7 @@ class ReplicaDevices(Devices):
     def unstack(self, tree) -> Any:
         """`stack` undone, on the host, of every process: leaves [R, ...]."""
         if self._processes > 1:
-            tree = multihost_utils.process_allgather(tree, tiled=True)
+            tree = self._gather(tree)
         return jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[len(self.shape) :]), jax.device_get(tree)
         )
