@@ -48,13 +48,12 @@ def launch_each(cases) -> list[subprocess.CompletedProcess]:
     return [answers[0] for answers in launch_together([([case], None) for case in cases])]
 
 
-def launch_together(jobs, patience=None) -> list[list[subprocess.CompletedProcess]]:
+def launch_together(jobs) -> list[list[subprocess.CompletedProcess]]:
     """Of each job all processes at once: [([(flags, devices, environment or none)], kill)].
 
     Args:
       jobs: kill is (signal, index of the process that gets it, a file or folder: as soon as it is
         there, where a copy of the folder is kept), or None.
-      patience: seconds that processes wait for each other to come.
     """
     count = "--xla_force_host_platform_device_count={}"
     lines = []
@@ -68,15 +67,13 @@ def launch_together(jobs, patience=None) -> list[list[subprocess.CompletedProces
         ]
         lines.append(json.dumps([runs, kill and [*kill[:2], *map(str, kill[2:])]]))
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "COLUMNS")}
-    if patience:
-        environment["TEST_PATIENCE"] = str(patience)
     found = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "launches.py")],
         input="".join(line + "\n" for line in lines),
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT + 60 * len(lines),
         check=True,
     )
     answers = [json.loads(line) for line in found.stdout.splitlines()]

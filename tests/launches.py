@@ -89,7 +89,6 @@ if __name__ == "__main__":
     from initjax import training  # noqa: F401
     from initjax.training import cluster
 
-    cluster.PATIENCE = int(os.environ.get("TEST_PATIENCE", cluster.PATIENCE))
-    cluster.HEARTBEAT = 15
+    cluster.PATIENCE, cluster.HEARTBEAT = 40, 15
     for line in sys.stdin:
         print(json.dumps(run(*json.loads(line))), flush=True)
