@@ -80,18 +80,19 @@ def joined(
     place = coordinator or "the first of them"
     with _plain_errors(_NOT_COME.format(place=place, seconds=PATIENCE)) as restore:
         _initialize(coordinator, num_processes, process_id)
-        if not is_first():
-            sys.stdout.flush()
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         try:
+            if not is_first():  # JAX learns which devices there are, so that all must be alive
+                sys.stdout.flush()
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             yield
         except Interrupted:  # all processes at the same step
             _part()
             raise
         except Exception as error:
             code = _tell(error)
-            if is_first():
-                time.sleep(1)  # its end is that of the others, who may have words of their own
+            time.sleep(
+                1
+            )  # the first one's end is that of the others, who may have words of their own
             restore()
             os._exit(code)
         _part()

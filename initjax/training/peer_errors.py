@@ -14,7 +14,7 @@ import sys
 
 # Of a line in the log of the coordination service, and of the lines that follow it.
 CHATTER = re.compile(
-    rb"\[Gloo\] Rank |[IWE]\d{4} .*(coordination|preemption_sync|distributed_runtime)"
+    rb"\[Gloo\] Rank |[IWE]\d{4} .*(coordination|preemption_sync|distributed_runtime|add_port)"
     rb"|The (following )?tasks? (have|are|has|is) |Additional GRPC error|:UNKNOWN:Error received"
     rb"|RPC: /xla\.|\d+$"
 )
