@@ -12,10 +12,12 @@ import re
 import signal
 import sys
 
-# Of a line in the log of the coordination service, and of the lines that follow it.
+# How a line of the coordination service's log begins, and those that follow such a line.
 CHATTER = re.compile(
     rb"\[Gloo\] Rank |[IWE]\d{4} .*(coordination|preemption_sync|distributed_runtime|add_port)"
-    rb"|The (following )?tasks? (have|are|has|is) |Additional GRPC error|:UNKNOWN:Error received"
+)
+FOLLOWING = re.compile(
+    rb"The (following )?tasks? (have|are|has|is) |Additional GRPC error|:UNKNOWN:Error received"
     rb"|RPC: /xla\.|\d+$"
 )
 FATAL = re.compile(rb"F\d{4} .*JAX distributed service detected fatal errors")
@@ -26,7 +28,7 @@ def main(not_come: str, gone: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are for that process, whose last words matter
     out = sys.stderr.buffer
-    told = dying = False
+    told = dying = dropped = False
     text = b""
     for line in sys.stdin.buffer:
         if FATAL.match(line):
@@ -35,7 +37,9 @@ def main(not_come: str, gone: str) -> None:
             text += line
             if b"Check failure stack trace" in line:
                 break
-        elif not CHATTER.match(line):
+            continue
+        dropped = bool(CHATTER.match(line) or (dropped and FOLLOWING.match(line)))
+        if not dropped:
             told = told or line.strip() == gone.splitlines()[0].encode()
             out.write(line)
             out.flush()
