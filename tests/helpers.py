@@ -45,11 +45,27 @@ def launch(*flags, devices=None) -> subprocess.CompletedProcess:
 
 def launch_each(cases) -> list[subprocess.CompletedProcess]:
     """`launch` of several lines of flags, [(flags, devices)]; see `launches`."""
+    return [answers[0] for answers in launch_together([([case], None) for case in cases])]
+
+
+def launch_together(jobs) -> list[list[subprocess.CompletedProcess]]:
+    """Of each job all processes at once: [([(flags, devices, environment or none)], kill)].
+
+    Args:
+      jobs: kill is (signal, index of the process that gets it, a file or folder: as soon as it is
+        there, where a copy of the folder is kept), or None.
+    """
     count = "--xla_force_host_platform_device_count={}"
-    lines = [
-        json.dumps([[*map(str, flags)], {"XLA_FLAGS": count.format(devices)} if devices else {}])
-        for flags, devices in cases
-    ]
+    lines = []
+    for cases, kill in jobs:
+        runs = [
+            [
+                [*map(str, flags)],
+                ({"XLA_FLAGS": count.format(devices)} if devices else {}) | dict(*environment),
+            ]
+            for flags, devices, *environment in cases
+        ]
+        lines.append(json.dumps([runs, kill and [*kill[:2], *map(str, kill[2:])]]))
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "COLUMNS")}
     found = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "launches.py")],
@@ -57,14 +73,18 @@ def launch_each(cases) -> list[subprocess.CompletedProcess]:
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT + 60 * len(lines),
         check=True,
     )
-    answers = map(json.loads, found.stdout.splitlines())
-    return [
-        subprocess.CompletedProcess(flags, **a)
-        for (flags, _), a in zip(cases, answers, strict=True)
-    ]
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    together = []
+    for (cases, _), job in zip(jobs, answers, strict=True):
+        together.append([])
+        for (flags, *_), answer in zip(cases, job, strict=True):
+            seconds = answer.pop("seconds")
+            together[-1].append(subprocess.CompletedProcess(flags, **answer))
+            together[-1][-1].seconds = seconds
+    return together
 
 
 def read_rows(folder) -> list[dict]:

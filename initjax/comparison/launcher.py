@@ -15,7 +15,7 @@ from initjax.comparison import grid, study
 from initjax.support import command, compiling
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
-from initjax.training import Config, keep_memory, train_and_evaluate, use_cpu_cores
+from initjax.training import Config, cluster, keep_memory, train_and_evaluate, use_cpu_cores
 from initjax.training.replicas import METHODS
 from initjax.training.start import model_of
 
@@ -56,6 +56,7 @@ GROUPS = {
         "until_decided",
         "population",
     ),
+    "Several processes": ("coordinator", "num_processes", "process_id", "distributed"),
     "What is kept": (
         "workdir",
         "config",
@@ -104,6 +105,20 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer(
         "until_decided", 0, "Add seeds, up to so many, until each pair of starts is decided."
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        "",
+        "HOST:PORT of process 0, where several processes train together (docs/cluster.md); with"
+        " --num_processes and --process_id.",
+    )
+    flags.DEFINE_integer("num_processes", None, "How many processes train together.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is: 0 to --num_processes - 1.")
+    flags.DEFINE_boolean(
+        "distributed",
+        None,
+        "Train together with the other processes of a TPU pod slice or of a job of SLURM, Open MPI"
+        " or Kubernetes, which say all of this by themselves.",
     )
     flags.DEFINE_enum("population", "auto", METHODS, "How the runs of a comparison share it.")
     flags.DEFINE_string(
@@ -205,6 +220,13 @@ def main(argv: list[str]) -> None:
     keep_memory()
     if flags.FLAGS.compilation_cache:
         compiling.remember_programs()
+    f = flags.FLAGS
+    with cluster.joined(f.coordinator, f.num_processes, f.process_id, f.distributed):
+        train_or_compare(runs, is_comparison)
+
+
+def train_or_compare(runs: grid.Grid, is_comparison: bool) -> None:
+    """One run, or the comparison that the flags ask for."""
     if not is_comparison:
         config = runs.cells[0].config
         use_cpu_cores(config.batch_size, model_of(config, num_classes=1))

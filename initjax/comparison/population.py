@@ -28,6 +28,14 @@ from initjax.support.errors import Interrupted, UserError
 from initjax.support.files import strict_json, write_whole
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import NUMBERS, Config
+from initjax.training.devices import (
+    all_devices,
+    check_same,
+    is_first,
+    load_in_all,
+    reason_of_any,
+    text_of_first,
+)
 from initjax.training.objective import DEFAULT_LOSS, METRICS, loss_of_frequencies
 from initjax.training.replicas import Member, Replicas, at_once, method_here
 from initjax.training.stopping import stop_signals
@@ -140,6 +148,9 @@ def run_jobs(
     predicting the frequencies of the classes. (The training loss, because the test loss of a
     network that overfits may well be above it.)
 
+    Each process of a job makes this call: the runs are spread over all of its devices, and the
+    first process alone writes and reads the folder.
+
     Args:
       jobs: the runs; those that are equal are done once.
       dataset: of all jobs; None: each config's.
@@ -164,6 +175,7 @@ def run_jobs(
             "Leave it out, or train that start by itself."
         )
     listener = Quiet() if listener is None else listener
+    check_same("settings", str([job.key for job in jobs]))
     with _Book(folder) as book:
         population = _Population(jobs, dataset, method_here(method), book, listener)
         population.run()
@@ -182,32 +194,34 @@ class _Book:
     def __enter__(self):
         if self.folder is not None:
             path = self.folder / "rows.jsonl"
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                path.open("a").close()
-            except OSError as error:
-                raise UserError(f"{path} cannot be written: {error.strerror}.") from None
-            self.check = self._held.enter_context(alone_in(self.folder, path.name))
-            self._read(path)
+            self._keep(path, text_of_first(lambda: self._open(path)))
         return self
 
     def __exit__(self, *exception):
         return self._held.__exit__(*exception)
 
-    def _read(self, path):
+    def _open(self, path) -> str:
+        """Holds the folder; the rows there."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.open("a").close()
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+        self.check = self._held.enter_context(alone_in(self.folder, path.name))
         with path.open("rb+") as file:
             text = file.read()
             whole = text.rfind(b"\n") + 1
             file.truncate(whole)  # a last line that a kill has cut off is computed again
-        for number, line in enumerate(text[:whole].split(b"\n")[:-1], 1):
+        return text[:whole].decode(errors="backslashreplace")
+
+    def _keep(self, path, text):
+        for number, line in enumerate(text.split("\n")[:-1], 1):
             try:
-                run = Run.from_json(line.decode())
+                run = Run.from_json(line)
                 if run.to_json() != self.rows.setdefault(run.key, run).to_json():
                     raise UserError(f"{run} is there twice with different values.")
             except UserError as error:
                 why = str(error).rstrip(".")
-            except UnicodeDecodeError:
-                why = "not text in UTF-8"
             else:
                 continue
             raise UserError(
@@ -217,8 +231,8 @@ class _Book:
     def add(self, runs: Sequence[Run]) -> list[Run]:
         """Keeps rows that are not there yet, and returns those."""
         new = [run for run in runs if run.key not in self.rows]
-        if self.folder is not None:
-            self.check()
+        self.check()
+        if self.folder is not None and is_first():
             with (self.folder / "rows.jsonl").open("a") as file:
                 file.write("".join(run.to_json() + "\n" for run in new))
                 file.flush()
@@ -234,22 +248,30 @@ class _Book:
         """Chunks that were begun and not ended, of jobs that are all wanted."""
         if self.folder is None:
             return
+        for name, text in json.loads(text_of_first(self._begun)).items():
+            try:
+                saved = json.loads(text)
+                keys = [Run.from_json(json.dumps(row)).key for row in saved["jobs"]]
+                chunk = _Chunk(tuple(wanted[key] for key in keys), saved["size"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # of jobs that nobody wants now
+            if chunk.digest != name:
+                continue  # damaged; what it was is begun under its own name, and finds its state
+            if not all(job.key in self.rows for job in chunk.jobs):
+                yield chunk
+            elif is_first():  # killed between its rows and this line
+                shutil.rmtree(self.folder / "checkpoints" / name)
+
+    def _begun(self) -> str:
+        """{name: what jobs.json says} of the folders of chunks."""
+        begun = {}
         for place in sorted((self.folder / "checkpoints").glob("*")):
             if not (place / "jobs.json").exists():  # killed while it was made or removed
                 shutil.rmtree(place)
                 continue
-            try:
-                saved = json.loads((place / "jobs.json").read_text())
-                keys = [Run.from_json(json.dumps(row)).key for row in saved["jobs"]]
-                chunk = _Chunk(tuple(wanted[key] for key in keys), saved["size"])
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                continue  # of jobs that nobody wants now
-            if chunk.digest != place.name:
-                continue  # damaged; what it was is begun under its own name, and finds its state
-            if all(job.key in self.rows for job in chunk.jobs):
-                shutil.rmtree(place)  # killed between its rows and this line
-            else:
-                yield chunk
+            with contextlib.suppress(OSError, ValueError):
+                begun[place.name] = (place / "jobs.json").read_text()
+        return json.dumps(begun)
 
 
 class _Population:
@@ -268,7 +290,7 @@ class _Population:
         chunks = list(self._chunks())
         finished = sum(key in self._book.rows for key in self._jobs)
         sizes = {(c.jobs[0].group, c.size) for c in chunks}
-        here = jax.local_devices()
+        here = all_devices()
         self._listener.planned(
             Work(
                 runs=len(self._jobs),
@@ -284,7 +306,7 @@ class _Population:
             rows = self._train(chunk)
             for run in self._book.add(rows):
                 self._listener.finished(run, list(self._book.rows.values()))
-            if self._book.folder is not None:
+            if self._book.folder is not None and is_first():
                 shutil.rmtree(self._book.place_of(chunk), ignore_errors=True)
 
     def _chunks(self):
@@ -311,7 +333,7 @@ class _Population:
                 yield _Chunk(tuple(jobs[start : start + size]), size)
 
     def _fits(self, chunk):
-        return self._method == "vmap" or chunk.size <= len(jax.local_devices())
+        return self._method == "vmap" or chunk.size <= len(all_devices())
 
     def _dataset(self, job: Job) -> data.Dataset:
         """What a job trains on and is evaluated on."""
@@ -324,7 +346,7 @@ class _Population:
         if where is None:
             return self._given
         name, data_dir, image_size = where
-        return data.load(name, data_dir or None, image_size or None, download)
+        return load_in_all(lambda: data.load(name, data_dir or None, image_size or None, download))
 
     def _steps(self, job):
         config = job.config
@@ -354,8 +376,9 @@ class _Population:
             if self._book.folder is not None:
                 self._book.check()
                 place = self._book.place_of(chunk)
-                place.mkdir(parents=True, exist_ok=True)
-                write_whole(place / "jobs.json", chunk.to_json() + "\n")
+                if is_first():
+                    place.mkdir(parents=True, exist_ok=True)
+                    write_whole(place / "jobs.json", chunk.to_json() + "\n")
                 checkpoints = stack.enter_context(Checkpoints(place / "state", chunk.to_json()))
 
                 def save(step, tree):
@@ -413,8 +436,9 @@ class _Population:
                 seconds, images = seconds + took, images + number * (step - told) * batch_size
                 self._tell(number * (step - told), took, images / seconds)
                 told = step
-                reason = stopped()
-                if save and (reason or (evaluates and lap - last_save >= SAVE_SECONDS)):
+                reason = save and reason_of_any(stopped())
+                due = save and evaluates and self._is_time(lap - last_save)
+                if reason or due:
                     kept = {"state": state, "totals": totals}
                     save(step, replicas.fetch(kept, number) | measured.arrays)
                     last_save = time.perf_counter()
@@ -426,6 +450,10 @@ class _Population:
                     )
                 lap, compiled = time.perf_counter(), replicas.compile_seconds
         self._done += number * (last - step)  # not to be done, where all have failed
+
+    def _is_time(self, seconds):
+        """Whether to save now: by the clock of the first process, because all take part."""
+        return bool(text_of_first(lambda: "yes" if seconds >= SAVE_SECONDS else ""))
 
     def _tell(self, steps, seconds, images_per_second):
         """Adds to the progress steps that took so long."""

@@ -7,8 +7,6 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 
-import jax
-
 from initjax.comparison import grid as grids, report, sequential, tuning
 from initjax.comparison.decisions import count
 from initjax.comparison.grid import Grid, job_at
@@ -20,6 +18,7 @@ from initjax.comparison.tables import table
 from initjax.comparison.verdict import judge
 from initjax.support.errors import UserError
 from initjax.support.files import user_path
+from initjax.training.devices import all_devices, is_first, text_of_first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Study:
                 tested,
                 self.grid.seeds,
                 self.until_decided,
-                jax.local_device_count(),
+                len(all_devices()),
                 run,
                 lambda test: verdict([*runs, *test], anytime=True),
             )
@@ -118,7 +117,7 @@ def run_in_folder(study: Study, workdir: str = "", method: str = "auto") -> Verd
         with Terminal() as listener:
             return run_jobs(jobs, folder=folder, method=method, listener=listener)
 
-    folder = _open_folder(workdir, study.grid)
+    folder = pathlib.Path(text_of_first(lambda: str(_open_folder(workdir, study.grid))))
     before = grids.read_done(folder)
     print("\n".join([*study.plan(folder), f"Folder: {folder}"]), flush=True)
     began = time.perf_counter()
@@ -127,6 +126,8 @@ def run_in_folder(study: Study, workdir: str = "", method: str = "auto") -> Verd
     seconds = grids.show_seconds(time.perf_counter() - began)
     print(f"{count(new, 'run')} done in {seconds}.\n\n{table(verdict)}", flush=True)
     about = {"runs": f"{len(runs)}, of which {new} in this call, in {seconds}"}
+    if not is_first():
+        return verdict
     files = [*report.save(verdict, runs, folder, about), "rows.jsonl"]
     if others := grids.read_done(folder).keys() - {run.key for run in runs}:
         print(

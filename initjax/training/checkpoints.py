@@ -26,6 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from initjax.support.errors import UserError
+from initjax.training.devices import is_first, text_of_first, tree_of_first
 
 _KEPT = 2
 
@@ -35,6 +36,9 @@ class Checkpoints:
 
     A context manager: leaving it waits until what was saved is on the disk.
 
+    Of a job's processes the first writes and reads. The others call the same methods, and get what
+    it has read.
+
     Args:
       folder: of the checkpoints.
       settings: text that tells the run from others; what was saved with another is not restored.
@@ -43,17 +47,27 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, settings: str = ""):
         _quieten()
         self._folder, self._settings = folder.absolute(), settings
+        self._writer = None
+        if not is_first():
+            return
         with self._writing():
             self._folder.mkdir(parents=True, exist_ok=True)
             if not self._folder.is_symlink():  # where another run might be saving
                 for part in self._folder.glob("*.orbax-checkpoint-tmp"):  # of a save that was cut
                     shutil.rmtree(part)
-        self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        handler = ocp.CompositeCheckpointHandler(
+            default=ocp.StandardCheckpointHandler(**_alone()),
+            digests=ocp.JsonCheckpointHandler(**_alone()),
+            composite_options=ocp.CompositeOptions(**_alone()),
+        )
+        self._writer = ocp.AsyncCheckpointer(handler, **_alone())
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
+        if self._writer is None:
+            return
         try:
             with self._writing():
                 self._writer.close()
@@ -70,6 +84,8 @@ class Checkpoints:
         Raises:
           UserError: it cannot be written, or the one before it could not.
         """
+        if self._writer is None:
+            return
         place = self._folder / str(step)
         with self._writing():
             self._writer.wait_until_finished()
@@ -114,6 +130,18 @@ class Checkpoints:
 
         Those that are newer and are not are renamed, and `say` is told.
         """
+        restored = None
+
+        def restore():
+            nonlocal restored
+            restored = self._restore(like, say)
+            return "" if restored is None else "restored"
+
+        if not text_of_first(restore):
+            return None
+        return tree_of_first(like if restored is None else restored)
+
+    def _restore(self, like, say):
         abstract = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
         for step in _steps(self._folder):
             try:
@@ -172,6 +200,15 @@ def digest_leaves(tree: Any) -> dict[str, str]:
         return dict(zip(names, pool.map(_digest, (leaf for _, leaf in leaves)), strict=True))
 
 
+def _alone() -> dict[str, Any]:
+    """What tells Orbax that no other process of the job calls it; it would wait for all."""
+    here = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process-{here}"
+    )
+    return {"multiprocessing_options": options}
+
+
 def _digest(leaf) -> str:
     leaf = np.asarray(leaf)
     digest = hashlib.sha256(f"{leaf.dtype.name}{leaf.shape}".encode())
@@ -214,10 +251,11 @@ def _read(place, step, settings, say, abstract=None) -> Any:
     expected = _check_origin(place, step, settings)
     try:
         if abstract is None:
-            with ocp.PyTreeCheckpointer() as reader:
+            handler = ocp.PyTreeCheckpointHandler(**_alone())
+            with ocp.Checkpointer(handler, **_alone()) as reader:
                 tree = reader.restore(place / "default")
         else:
-            with ocp.StandardCheckpointer() as reader:
+            with ocp.StandardCheckpointer(**_alone()) as reader:
                 tree = reader.restore(place / "default", abstract)
     except Exception:  # Damage raises any of a dozen errors.
         raise _Unusable("cannot be read") from None

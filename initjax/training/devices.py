@@ -1,25 +1,31 @@
 """The devices that programs are mapped over: the only file that calls `jax.pmap`.
 
-It alone knows, too, what makes training on CPUs fast: how many devices a CPU becomes, with which
-options programs are compiled for it, and how memory is kept.
+It alone knows, too, which process of a job this is, and how the processes agree (`cluster` is how
+they find each other); and what makes training on CPUs fast: how many devices a CPU becomes, with
+which options programs are compiled for it, and how memory is kept.
 """
 
 import contextlib
 import ctypes
+import hashlib
 import importlib.metadata
 import importlib.util
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jaxlib.version
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from initjax.data.dataset import Dataset
 from initjax.models.lenet import LeNet
 from initjax.models.mlp import MLP
 from initjax.support.compiling import compile_program
@@ -39,6 +45,10 @@ _ONEDNN = {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_custom_call"
 # heap, which grows by 64 MiB, and one arena.
 _MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20), (-8, 1))
 
+_BLOCK = 4096  # bytes: texts go between processes in multiples of it, so that few programs do it
+
+_T = TypeVar("_T")
+
 
 def use_cpu_cores(batch_size: int = 0, model=None) -> None:
     """Makes XLA see up to 8 CPU devices, a power of two that divides the batch, one a core.
@@ -48,6 +58,7 @@ def use_cpu_cores(batch_size: int = 0, model=None) -> None:
     Two devices on two cores train a ResNet-32 up to 1.4 times faster than one, because many of
     XLA's CPU operations use one core only. Has no effect on GPUs and TPUs, nor where the
     environment already sets the number, or JAX is in use: call it before anything else uses it.
+    Nor in one of several processes: with two devices in each, JAX 0.10.2 can block.
 
     Args:
       batch_size: of a training step.
@@ -55,7 +66,7 @@ def use_cpu_cores(batch_size: int = 0, model=None) -> None:
         all cores by themselves, and waiting for each other cost six times that (9,100 images/s
         on one device, 1,470 on two, machine shared).
     """
-    if isinstance(model, MLP):
+    if isinstance(model, MLP) or jax.distributed.is_initialized():
         return
     flags = os.environ.get("XLA_FLAGS", "")
     if "device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
@@ -98,18 +109,129 @@ def _only_cpus():
     return not plugins and importlib.util.find_spec("libtpu") is None
 
 
+def all_devices() -> list[jax.Device]:
+    """The devices of all processes of the job; those of one process stand side by side."""
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+
+
+def is_first() -> bool:
+    """Whether this process is the one of its job that writes, the first; one alone is."""
+    return jax.process_index() == 0
+
+
+def gather(text: str) -> list[str]:
+    """The text of each process, in their order, in all of them."""
+    if jax.process_count() == 1:
+        return [text]
+    data = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(data.size))
+    padded = np.zeros(max(-(-sizes.max() // _BLOCK), 1) * _BLOCK, np.uint8)
+    padded[: data.size] = data
+    rows = multihost_utils.process_allgather(padded)
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def agreed(function: Callable[[], _T]) -> _T:
+    """`function()`; where it fails in one process, in all, so that none waits for another.
+
+    Raises:
+      UserError: of this process, or of the first that has one.
+    """
+    if jax.process_count() == 1:
+        return function()
+    value: Any = None
+    error = ""
+    try:
+        value = function()
+    except (UserError, OSError) as found:
+        error = str(found)
+    errors = gather(error)
+    for process, text in enumerate(errors):
+        if text:
+            raise UserError(error or f"In process {process}: {text}")
+    return value
+
+
+def text_of_first(function: Callable[[], str]) -> str:
+    """`function()`, called in the first process alone, in all; see `agreed` for errors."""
+    return gather(agreed(lambda: function() if is_first() else ""))[0]
+
+
+def tree_of_first(tree: Any) -> Any:
+    """A tree of host arrays as the first process has it; it has the same shapes in all.
+
+    So that a job needs no folder that all hosts see, and no two hosts that round alike.
+    """
+    if jax.process_count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    # As bytes: JAX adds the zeros of the other processes, and -0. + 0. would be 0.
+    data = [np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves]
+    ends = np.cumsum([part.size for part in data])
+    shared = np.asarray(multihost_utils.broadcast_one_to_all(np.concatenate(data)))
+    parts = [part.tobytes() for part in np.split(shared, ends[:-1])]
+    return structure.unflatten(
+        np.frombuffer(part, leaf.dtype).reshape(leaf.shape).copy()
+        for part, leaf in zip(parts, leaves, strict=True)
+    )
+
+
+def reason_of_any(reason: signal.Signals | None) -> signal.Signals | None:
+    """The signal to stop at now, if any process has one: all of them stop at the same step."""
+    if jax.process_count() == 1:
+        return reason
+    numbers = multihost_utils.process_allgather(np.int32(reason or 0))
+    return next((signal.Signals(int(number)) for number in numbers if number), None)
+
+
+def check_same(name: str, text: str) -> None:
+    """Raises a UserError, in all processes, where one has another text than the first."""
+    found = gather(hashlib.sha256(text.encode()).hexdigest())
+    for process, digest in enumerate(found):
+        if digest != found[0]:
+            raise UserError(
+                f"Process {process} has other {name} than process 0.\n"
+                "Start the same command in all of them, on the same data."
+            )
+
+
+def load_in_all(load: Callable[[], Dataset]) -> Dataset:
+    """`load()` in every process, in the first before the others, which may find what it prepares.
+
+    Raises:
+      UserError: of `load`, in any process; or they do not find the same data.
+    """
+    if jax.process_count() == 1:
+        return load()
+    dataset = agreed(lambda: load() if is_first() else None)
+    dataset = agreed(lambda: dataset or load())
+    splits = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    digest = hashlib.sha256()
+    for x in splits:
+        digest.update(f"{x.dtype} {x.shape}".encode())
+        if isinstance(x, np.ndarray):  # and not what is read as it is needed
+            digest.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+    check_same("data", digest.hexdigest())
+    return dataset
+
+
 class Devices:
-    """Devices of this process, on which a program computes the same, each from its share of data.
+    """Devices on which a program computes the same, each from its share of data.
+
+    Where they belong to several processes, each of these calls the same methods in the same order.
 
     Args:
-      devices: all of one kind; None takes those of this process.
+      devices: all of one kind; None takes all that there are, in all processes of the job.
     """
 
     axis: str | None = AXIS  # over which programs reduce
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        self._devices = list(devices or jax.local_devices())
+        self._devices = list(devices or all_devices())
+        self._processes = len({device.process_index for device in self._devices})
         self._indices = np.arange(len(self._devices))
+        if self._processes > 1:
+            self._indices = self._put(self._indices, AXIS)
         self._copy = self._map(lambda _, tree: tree)
         self.compile_seconds = 0.0  # by all programs so far
 
@@ -119,7 +241,8 @@ class Devices:
         return len(self._devices)
 
     def __str__(self) -> str:
-        return f"{len(self._devices)} x {self._devices[0].device_kind}"
+        processes = f" in {self._processes} processes" if self._processes > 1 else ""
+        return f"{len(self._devices)} x {self._devices[0].device_kind}{processes}"
 
     @property
     def loop_in_programs(self) -> bool:
@@ -130,7 +253,9 @@ class Devices:
         return self._devices[0].platform != "cpu"
 
     def place(self, tree) -> Any:
-        """A tree of host arrays on every device."""
+        """A tree of host arrays, the same in all processes, on every device."""
+        if self._processes > 1:
+            return jax.tree.map(self._put, tree)
         return self._copy(self._indices, (), tree)
 
     def place_own(self, tree) -> Any:
@@ -156,7 +281,10 @@ class Devices:
                 start = time.perf_counter()
                 compiled = compile_program(self._map(function).lower(*args), options)
                 self.compile_seconds += time.perf_counter() - start
-            return compiled(*args)
+            result = compiled(*args)
+            if self._processes > 1 and not self.loop_in_programs:
+                jax.block_until_ready(result)  # several in flight can block CPU devices
+            return result
 
         return call
 
@@ -164,6 +292,13 @@ class Devices:
         """Inside a program: (start, size) of this device's part of a batch."""
         size = batch_size // self.number
         return lax.axis_index(AXIS) * size, size
+
+    def _put(self, array, *axes: str) -> jax.Array:
+        """A host array on the devices of all processes: whole, or its first axis over them."""
+        array = np.array(array)  # its own, because it may be donated
+        mesh = Mesh(np.array(self._devices), (AXIS,))
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     def _map(self, function):
         """pmap wants one argument that is not the same on all devices: the first, their indices."""
@@ -186,7 +321,8 @@ class ReplicaDevices(Devices):
     Args:
       replicas: how many at once.
       vectorized: several a device.
-      devices: as of `Devices`; of more than `replicas`, the first are taken.
+      devices: as of `Devices`; of more than `replicas`, the first are taken, but where they belong
+        to several processes: each of these takes part.
     """
 
     axis = None
@@ -194,7 +330,9 @@ class ReplicaDevices(Devices):
     def __init__(
         self, replicas: int, vectorized: bool, devices: Sequence[jax.Device] | None = None
     ):
-        devices = list(devices or jax.local_devices())[:replicas]
+        devices = list(devices or all_devices())
+        if len({device.process_index for device in devices}) == 1:
+            devices = devices[:replicas]
         each = -(-replicas // len(devices))
         if each > 1 and not vectorized:
             raise UserError(f"{replicas} replicas do not fit on {len(devices)} devices, one each.")
@@ -202,6 +340,8 @@ class ReplicaDevices(Devices):
         super().__init__(devices)
         self._copy = super()._map(lambda _, tree: tree)
         self._spread = jax.pmap(lambda tree: tree, devices=devices)
+        whole = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+        self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
     @property
     def number(self) -> int:
@@ -219,12 +359,15 @@ class ReplicaDevices(Devices):
     def stack(self, trees: Sequence[Any]) -> Any:
         """Trees of host arrays, one a replica, on their devices; the last fills what is free."""
         trees = [*trees, *[trees[-1]] * (math.prod(self.shape) - len(trees))]
-        return self._spread(
-            jax.tree.map(lambda *x: np.stack(x).reshape(self.shape + np.shape(x[0])), *trees)
-        )
+        tree = jax.tree.map(lambda *x: np.stack(x).reshape(self.shape + np.shape(x[0])), *trees)
+        if self._processes > 1:
+            return jax.tree.map(lambda x: self._put(x, AXIS), tree)
+        return self._spread(tree)
 
     def unstack(self, tree) -> Any:
-        """`stack` undone, on the host: leaves [R, ...]."""
+        """`stack` undone, on the host, of every process: leaves [R, ...]."""
+        if self._processes > 1:
+            tree = self._gather(tree)
         return jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[len(self.shape) :]), jax.device_get(tree)
         )

@@ -1,9 +1,10 @@
 """One run from its start to its last row: epochs of steps, evaluations, checkpoints."""
 
 import dataclasses
+import pathlib
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import jax
@@ -15,10 +16,23 @@ from initjax.support.errors import Interrupted, UserError
 from initjax.support.files import strict_json, write_whole
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import Config
-from initjax.training.devices import Devices
+from initjax.training.devices import (
+    Devices,
+    check_same,
+    is_first,
+    load_in_all,
+    reason_of_any,
+    text_of_first,
+)
 from initjax.training.divergence import check_loss, check_state
 from initjax.training.objective import METRICS, means
-from initjax.training.progress import Listener, Quiet, Reporter, folder_contents
+from initjax.training.progress import (
+    Follower,
+    Listener,
+    Quiet,
+    Reporter,
+    folder_contents,
+)
 from initjax.training.statistics import StatisticsLog
 from initjax.training.step import TrainState
 from initjax.training.stopping import stop_signals
@@ -63,7 +77,8 @@ def train(
       record: (step, state) -> what else a row holds.
       evaluate: False leaves the test set to the last row.
       stop_at_nan: False goes on where the loss is no number, as a study of starts may want.
-      devices: which share a batch; None: all of this process.
+      devices: which share a batch; None: all of them, in all processes of the job, each of which
+        makes this call.
       **settings: fields of `Config`, as the flags of launch.py: learning_rate, epochs or steps,
         batch_size, optimizer, seed, init_from, refine, eval_every, ...; for a model by name init,
         too.
@@ -111,6 +126,9 @@ def train(
 def train_and_evaluate(config: Config) -> dict[str, Any]:
     """Trains as `config` says, or goes on where its folder's last checkpoint stands.
 
+    Each process of a job makes this call. The first one alone writes and reads the folder; the
+    others get from it what it resumes from.
+
     Returns:
       The last row of metrics.jsonl: step, epoch, train_loss, train_accuracy, eval_loss,
       eval_accuracy, images_per_second, seconds.
@@ -119,15 +137,29 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
       UserError: the settings, the data, the folder or a loss that is no number.
       Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
     """
-    dataset = _load(config)
+    check_same("settings", config.settings())
+    dataset = load_in_all(lambda: _load(config))
     trainer = Trainer(config, dataset)
-    folder = open_workdir(config)
-    save_data_facts(folder, dataset)
-    with (
-        alone_in(folder) as check,
-        Checkpoints(folder / "checkpoints", config.settings()) as checkpoints,
-        Reporter(folder, trainer.total_steps, trainer.steps_per_epoch, check) as reporter,
-    ):
+    with ExitStack() as stack:
+        checks = []  # that the folder is still the one that was opened, where this process has it
+
+        def opened():
+            folder = open_workdir(config)
+            save_data_facts(folder, dataset)
+            checks.append(stack.enter_context(alone_in(folder)))
+            return str(folder)
+
+        def check():
+            for there in checks:
+                there()
+
+        folder = pathlib.Path(text_of_first(opened))
+        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", config.settings()))
+        reporter = stack.enter_context(
+            Reporter(folder, trainer.total_steps, trainer.steps_per_epoch, check)
+            if is_first()
+            else Follower()
+        )
         reporter.say(
             f"{dataset.name}: {len(dataset.train_labels)} training and {len(dataset.test_labels)}"
             f" test images of {'x'.join(map(str, dataset.train_images.shape[1:]))},"
@@ -149,7 +181,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if not restored and config.init_from:
             state, report = trainer.warm_start(state)
             text = strict_json(report | {"environment": describe_environment()}, indent=2)
-            write_whole(folder / "init_from.json", text + "\n")
+            if is_first():
+                write_whole(folder / "init_from.json", text + "\n")
             origins = report["origins"].values()
             reporter.say(
                 f"{sum(map(bool, origins))} of {len(origins)} arrays from {config.init_from}"
@@ -158,7 +191,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             reporter.say(f"refining the initial weights by {config.refine}")
             state, report = trainer.refine(state)
             text = report.to_json(environment=describe_environment())
-            write_whole(folder / "refine.json", text + "\n")
+            if is_first():
+                write_whole(folder / "refine.json", text + "\n")
             reporter.say(str(report))
         expected = config.evaluation_steps(trainer.steps_per_epoch, int(state.step))
         reporter.resume(int(state.step), expected)
@@ -183,6 +217,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
                 save=save,
                 record=log.record if log else None,
             )
+        if not is_first():
+            return reporter.rows[-1] if reporter.rows else {}
         if not reporter.rows or reporter.rows[-1]["step"] < trainer.total_steps:
             raise UserError(
                 f"The run in {folder} is finished, but its metrics.jsonl has lost its rows.\n"
@@ -283,7 +319,7 @@ def run_steps(
                 training_seconds, images = 0.0, 0
                 if save:
                     keep()
-            if reason := stopped():
+            if save and (reason := reason_of_any(stopped())):
                 keep()
                 raise Interrupted(
                     f"{reason.name}: stopped at step {step} of {last_step}, which is saved.", reason

@@ -48,6 +48,33 @@ class Quiet:
         """Does nothing."""
 
 
+class Follower(Quiet):
+    """The Listener of a process that is not the first of its job: it keeps the rows, and no file.
+
+    Attributes:
+      rows: of the evaluations that it has seen.
+    """
+
+    def __init__(self):
+        self.rows: list[dict] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def resume(self, step: int) -> None:
+        """Does nothing: the rows before are in a folder that this process does not read."""
+
+    def evaluation(self, row: dict) -> None:
+        """Keeps a row."""
+        self.rows.append(row)
+
+    def draw(self, title: str) -> None:
+        """Does nothing."""
+
+
 class Reporter:
     """The Listener of a run in a folder: a bar on a terminal, lines elsewhere, and its metrics.
 

@@ -21,7 +21,12 @@ from initjax.support.arguments import one_of
 from initjax.support.caching import cached
 from initjax.support.memory import device_memory
 from initjax.training.config import Config
-from initjax.training.devices import ReplicaDevices
+from initjax.training.devices import (
+    ReplicaDevices,
+    all_devices,
+    text_of_first,
+    tree_of_first,
+)
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, weights_key
@@ -69,7 +74,7 @@ class Replicas:
       number: of replicas.
       method: one of `METHODS`.
       model: a Flax Linen module of the user's own, of any of them.
-      devices: None takes those of this process.
+      devices: None takes all of them, in all processes.
     """
 
     def __init__(
@@ -109,7 +114,7 @@ class Replicas:
     def create_states(self, members: Sequence[Member]) -> dict[str, Any]:
         """{"state", "totals"} before the first step, [R, ...] on the host, made one by one."""
         states = [self._create_state(*member) for member in members]
-        return _stacked([{"state": state, "totals": self._zeros} for state in states])
+        return tree_of_first(_stacked([{"state": s, "totals": self._zeros} for s in states]))
 
     def shapes(self, number: int) -> dict[str, Any]:
         """What `create_states` returns of so many, as zeros."""
@@ -181,10 +186,12 @@ def at_once(
     (on CPUs, of half the machine's), where a replica takes what one step of it alone reads and
     writes before XLA fuses its operations: more than it will hold at one time.
     """
-    devices = list(devices or jax.local_devices())
+    devices = list(devices or all_devices())
     most = len(devices)
     if method_here(method) == "vmap":
-        most *= max(int(_memory(devices[0]) / _step_bytes(config, dataset, model)), 1)
+        here = next(d for d in devices if d.process_index == jax.process_index())
+        each = max(int(_memory(here) / _step_bytes(config, dataset, model)), 1)
+        most *= int(text_of_first(lambda: str(each)))
     parts = -(-replicas // most)
     return -(-replicas // parts)
 

@@ -11,6 +11,7 @@ from flax.core import meta
 from initjax.network.paths import get_layer
 from initjax.refine.network import Network
 from initjax.support.files import strict_json
+from initjax.training.devices import is_first
 from initjax.training.start import calibration_batch, on_axis
 from initjax.training.step import TrainState
 from initjax.training.workdir import keep_rows
@@ -96,14 +97,16 @@ class StatisticsLog:
         self.params = params
 
     def _keep(self, step, expected):
-        keep_rows(self._path, step, expected, ("epoch",), self._say)
+        if is_first():
+            keep_rows(self._path, step, expected, ("epoch",), self._say)
 
     def record(self, step: int, state: TrainState) -> dict[str, float]:
         """A line of the state at an evaluation. Nothing of it is for metrics.jsonl."""
         params = jax.device_get(state.params)
         layers = self._statistics.measure(params, self.params)
         row = {"step": step, "epoch": step / self._steps_per_epoch, "layers": layers}
-        with self._path.open("a") as file:
-            file.write(strict_json(row) + "\n")
+        if is_first():
+            with self._path.open("a") as file:
+                file.write(strict_json(row) + "\n")
         self.params = params
         return {}

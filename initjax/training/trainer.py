@@ -11,7 +11,7 @@ from jax import lax
 from initjax.data.dataset import Dataset
 from initjax.support.errors import UserError
 from initjax.training.config import NUMBERS, Config
-from initjax.training.devices import Devices
+from initjax.training.devices import Devices, tree_of_first
 from initjax.training.feed import Feed
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
@@ -38,7 +38,7 @@ class Trainer:
       config: the run's settings.
       dataset: its data.
       model: a Flax Linen module of the user's own; None takes the one that `config` names.
-      devices: None takes those of this process.
+      devices: None takes all of them, in all processes.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Trainer:
                 " devices have to share.\nGive it a field `axis_name: str | None = None`, and that"
                 " to nn.BatchNorm; or train on one device."
             )
-        return self.place(state)
+        return self.place(tree_of_first(state))
 
     def warm_start(self, state: TrainState):
         """The state before the first step with what `--init_from` names, and the report of it."""
@@ -107,7 +107,7 @@ class Trainer:
 
     def _with(self, state, params):
         state = state.replace(params=params, opt_state=self._optimizer.init(params))
-        return self.place(jax.device_get(state))
+        return self.place(tree_of_first(jax.device_get(state)))
 
     def layer_statistics(self, state: TrainState) -> dict[str, float]:
         """What a run that is refined for consistency tells of every layer in its rows, as

@@ -174,7 +174,7 @@ def test_rows_that_are_damaged_are_told_in_two_lines(tmp_path):
         (b"{", "not valid JSON"),
         (b"[" * 10**5, "not valid JSON"),
         (b"7", "not a row"),
-        (b"\xff", "not text in UTF-8"),
+        (b"\xff", "not valid JSON"),
         (job().row(accuracy=0.6).to_json().encode(), "he_normal, seed 0.* is there twice"),
     ):
         text = row.encode() + b"\n" + line + b"\n"
