@@ -1,5 +1,6 @@
 """Small sets as tensorflow-datasets prepares them."""
 
+import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
@@ -38,3 +39,22 @@ def records(images, labels):
         {"image": PIL.Image.fromarray(image), "label": int(label)}
         for image, label in zip(images, labels, strict=True)
     ]
+
+
+def write_insects(data_dir, test_splits=("test",)):
+    """The set "tiny_insects", three classes in images of any size: 40 of train and 14 of a test."""
+    rng = np.random.default_rng(0)
+
+    def draw(number):
+        shapes = rng.integers(9, 20, (number, 2))
+        images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+        return records(images, rng.integers(0, 3, number))
+
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+    }
+    splits = {"train": draw(40), **{name: draw(14) for name in test_splits}}
+    if len(test_splits) > 1:  # as of ImageNet
+        splits["test"] = [record | {"label": -1} for record in splits["test"]]
+    write_tfds(data_dir, "tiny_insects", features, splits)

@@ -8,7 +8,6 @@ order, augmented alike.
 
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 from initjax.data.dataset import Dataset
 from initjax.support.arguments import one_of
 from initjax.support.caching import cached
+from initjax.support.memory import machine_memory
 from initjax.training.config import Config
 from initjax.training.devices import ReplicaDevices
 from initjax.training.objective import means, zero_metrics
@@ -192,7 +192,7 @@ def _memory(device) -> float:
     """Bytes of a device that replicas may take."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+        limit = machine_memory() / 2
     return _MEMORY_SHARE * limit
 
 
