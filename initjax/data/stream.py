@@ -3,14 +3,13 @@
 What a batch shows is decided elsewhere, from a run's seed and the step; here it is only followed,
 so that a run is resumed by beginning in the middle, and sees what it would see of a set in memory.
 Each batch is the work of one process, and they come in turn.
-
-The processes import the main program again: one that streams begins with
-`if __name__ == "__main__":`.
 """
 
 import atexit
+import contextlib
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import os
 import pathlib
@@ -91,7 +90,7 @@ def read_batches(
     data = grain.MapDataset.source(Batches(records, rows))
     data = data.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     workers = min(count_workers() if workers is None else workers, len(rows) // 2)
-    ahead = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
+    ahead = grain.MultiprocessingOptions(workers, per_worker_buffer_size=1)
     data = data.mp_prefetch(ahead, _begin_worker)
     # Through pipes: a process that is killed leaves shared memory behind, and one that stops early
     # warns of it.
@@ -99,17 +98,35 @@ def read_batches(
     batches = iter(grain.experimental.WithOptionsIterDataset(data, options))
     atexit.register(batches.close)  # before Python takes apart what closing needs
     try:
-        for batch in batches:
+        with _main_unknown():
+            first = list(itertools.islice(batches, workers))  # one of each worker
+        for batch in itertools.chain(first, batches):
             yield batch["image"], batch["label"]
     except RuntimeError as error:  # a worker has gone
         raise UserError(
-            f"Streaming stopped: {first_line(error)}\n"
-            'A program that streams begins with `if __name__ == "__main__":`; it may also be that'
-            " the memory was not enough."
+            f"Streaming stopped: {first_line(error)}\nWhere the memory was not enough for its"
+            " workers, a smaller --batch_size helps."
         ) from error
     finally:
         atexit.unregister(batches.close)
         batches.close()
+
+
+@contextlib.contextmanager
+def _main_unknown() -> Iterator[None]:
+    """Has new processes not import the main program, as they would by its name.
+
+    They need nothing of it; it takes seconds, and one that does not ask whether it is the main
+    program would begin anew in each.
+    """
+    main = vars(sys.modules["__main__"])
+    known = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main |= {"__file__": None, "__spec__": None}
+    try:
+        yield
+    finally:
+        del main["__file__"]
+        main.update(known)
 
 
 def _begin_worker(index: int, number: int) -> None:

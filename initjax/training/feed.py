@@ -89,6 +89,11 @@ class Feed:
         """Whether data come batch by batch, by what follows."""
         return self._stream is not None
 
+    @property
+    def starting_seconds(self) -> float:
+        """Seconds that a stream has taken to begin."""
+        return self._stream.starting_seconds if self._stream else 0.0
+
     def streamed_batch(self, seed: int, step: int, last: int) -> Any:
         """What `batch` takes in a step of a run with so many, on the devices."""
         part = self._devices.of_process(self.batch_size)

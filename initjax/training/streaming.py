@@ -1,5 +1,6 @@
 """The batches of a run whose data are streamed, read ahead by processes that stay."""
 
+import time
 from collections.abc import Iterator
 
 import jax
@@ -31,6 +32,7 @@ class Stream:
         self._training: Iterator[Batch] | None = None
         self._evaluation: Iterator[Batch] | None = None
         self._next: tuple[int, int, int] | None = None
+        self.starting_seconds = 0.0  # that workers have taken to begin
 
     def training(self, part: slice, seed: int, step: int, last: int) -> Batch:
         """The batch of `step`; it is read already if the one before was asked for before.
@@ -54,8 +56,13 @@ class Stream:
                 random_crops=self._random_crops,
             )
             self._training = read_batches(self._dataset.train, rows)
+            start = time.perf_counter()
+            batch = next(self._training)
+            self.starting_seconds += time.perf_counter() - start
+        else:
+            batch = next(self._training)
         self._next = (seed, step + 1, last)
-        return next(self._training)
+        return batch
 
     def evaluation(self, part: slice, indices: np.ndarray) -> Iterator[Batch]:
         """The batches of all rows of `indices`, int32 [K, B]; this process reads a part of each."""

@@ -76,8 +76,8 @@ class Trainer:
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds that compiling has taken so far."""
-        return self.devices.compile_seconds
+        """Seconds that compiling, and beginning to stream, have taken so far."""
+        return self.devices.compile_seconds + self.feed.starting_seconds
 
     def place(self, tree):
         """A tree of host arrays on every device."""

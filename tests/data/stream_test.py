@@ -250,19 +250,19 @@ import dataclasses, hashlib, multiprocessing, sys
 from initjax import data
 from initjax.data.stream import read_batches
 from stream_rows import ROWS
-if __name__ == "__main__":
-    records = data.load("tiny_insects", sys.argv[1], 8, stream=True).train
-    for images, _ in read_batches(records, ROWS, workers=2):
-        print(hashlib.sha256(images).hexdigest(), flush=True)
-        if sys.stdin.readline() == "workers\\n":
-            print(*[x.pid for x in multiprocessing.active_children()], flush=True)
+records = data.load("tiny_insects", sys.argv[1], 8, stream=True).train
+for images, _ in read_batches(records, ROWS, workers=2):
+    print(hashlib.sha256(images).hexdigest(), flush=True)
+    if sys.stdin.readline() == "workers\\n":
+        print(*[x.pid for x in multiprocessing.active_children()], flush=True)
 """
 
 
 @pytest.mark.slow
 def test_workers(both, prepared, tmp_path):
     """Give the same batches in the same order, whatever a terminal or a scheduler sends to all of a
-    job's processes, and end with their parent even where it is killed."""
+    job's processes, and end with their parent even where it is killed. They do not import the
+    program, which would start itself."""
     rows = dataclasses.replace(ROWS, last=10**6, random_crops=True)
     here = read_batches(both[1].train, rows)
     (tmp_path / "program.py").write_text(PROGRAM)
