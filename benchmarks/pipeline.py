@@ -8,7 +8,9 @@ read while it was not their turn, are none of the figures.
 """
 
 import argparse
+import importlib.metadata
 import itertools
+import os
 import statistics
 import time
 
@@ -73,7 +75,10 @@ def main():
         "image_shape": records.shape,
         "batch_size": args.batch_size,
         "workers": count_workers(),
+        "turns": args.repeats,
         "images_a_turn": images,
+        "grain": importlib.metadata.version("grain"),
+        "load": os.getloadavg()[0],
         "images_per_second": {
             name: images / statistics.median(times) for name, times in seconds.items()
         },
@@ -88,8 +93,9 @@ def table(result) -> str:
     """The images a second of both, and the ratio with its 95 % interval."""
     shape = "x".join(map(str, result["image_shape"]))
     lines = [
-        f"{result['dataset']}, random-resized crops of {shape}, {len(result['seconds']['pipeline'])}"
-        f" turns of {result['images_a_turn']} images in batches of {result['batch_size']}.",
+        f"{result['dataset']}, random-resized crops of {shape}: {result['turns']} turns of"
+        f" {result['images_a_turn']} images in batches of {result['batch_size']}, with Grain"
+        f" {result['grain']}; the machine's load was {result['load']:.0f}.",
         "",
         "| | images/s |",
         "|---|---|",

@@ -41,20 +41,19 @@ def records(images, labels):
     ]
 
 
-def write_insects(data_dir, test_splits=("test",)):
-    """The set "tiny_insects", three classes in images of any size: 40 of train and 14 of a test."""
-    rng = np.random.default_rng(0)
+ANY_SIZE = tfds.features.Image(shape=(None, None, 3))
 
-    def draw(number):
-        shapes = rng.integers(9, 20, (number, 2))
-        images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
-        return records(images, rng.integers(0, 3, number))
 
-    features = {
-        "image": tfds.features.Image(shape=(None, None, 3)),
-        "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
-    }
-    splits = {"train": draw(40), **{name: draw(14) for name in test_splits}}
-    if len(test_splits) > 1:  # as of ImageNet
-        splits["test"] = [record | {"label": -1} for record in splits["test"]]
-    write_tfds(data_dir, "tiny_insects", features, splits)
+def draw_records(number, seed, num_classes=3):
+    """Images of any size, from 9 to 19 pixels a side."""
+    rng = np.random.default_rng(seed)
+    shapes = rng.integers(9, 20, (number, 2))
+    images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+    return records(images, rng.integers(0, num_classes, number))
+
+
+def write_insects(data_dir):
+    """The set "tiny_insects", three classes in images of any size: 40 of train and 14 of test."""
+    label = tfds.features.ClassLabel(names=["ant", "bee", "cat"])
+    splits = {"train": draw_records(40, 0), "test": draw_records(14, 1)}
+    write_tfds(data_dir, "tiny_insects", {"image": ANY_SIZE, "label": label}, splits)

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow_datasets as tfds
 from helpers import ROOT, TIMEOUT
-from prepared import write_insects
+from prepared import ANY_SIZE, draw_records, write_insects, write_tfds
 
 from initjax import data
 from initjax.data import stream
@@ -201,11 +202,29 @@ def test_half_of_the_random_crops_are_mirrored():
     assert abs(mirrored - 200) < 4 * np.sqrt(400 / 4)
 
 
-def test_a_test_split_without_labels_gives_way_to_the_validation(tmp_path):
-    write_insects(tmp_path, ("validation", "test"))
-    found = data.load("tiny_insects", tmp_path, 8, stream=True)
-    assert "split validation" in found.test.what
-    assert set(found.test_labels[:]) <= {0, 1, 2}
+def test_imagenet_by_its_name(tmp_path):
+    """In the files that its own builder reads; the labels of its test split are kept elsewhere."""
+    features = {
+        "image": ANY_SIZE,
+        "label": tfds.features.ClassLabel(num_classes=1000),
+        "file_name": tfds.features.Text(),
+    }
+    splits = {
+        "train": draw_records(5, 0, 1000),
+        "validation": draw_records(4, 1, 1000),
+        "test": [record | {"label": -1} for record in draw_records(3, 2)],
+    }
+    named = {name: [r | {"file_name": "a"} for r in found] for name, found in splits.items()}
+    write_tfds(tmp_path, "imagenet2012", features, named)
+    folder = (tmp_path / "imagenet2012" / "1.0.0").rename(tmp_path / "imagenet2012" / "5.1.0")
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace('"1.0.0"', '"5.1.0"'))
+    found = data.load("imagenet2012", tmp_path, 24, stream=True)
+    assert found.num_classes == 1000
+    assert (len(found.train), len(found.test)) == (5, 4)
+    wanted = [record["label"] for record in splits["validation"]]
+    assert found.test_labels[:].tolist() == wanted
+    assert found.train_images[2].shape == (24, 24, 3)
 
 
 @pytest.mark.parametrize("name", ["digits", "stream_test:isolated"])
