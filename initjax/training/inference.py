@@ -58,7 +58,7 @@ def load_run(folder: str | os.PathLike) -> Run:
         mean, std = (np.float32(facts[name]) for name in ("mean", "std"))
     except FileNotFoundError:
         place, size = config.data_dir or None, config.image_size or None
-        dataset = load(config.dataset, place, size, stream=None)
+        dataset = load(config.dataset, place, size, False, None)
         num_classes, mean, std = dataset.num_classes, dataset.mean, dataset.std
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder / 'data.json'} cannot be read: {error!r}") from None
