@@ -1,5 +1,6 @@
 """Small sets as tensorflow-datasets prepares them."""
 
+import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
@@ -38,3 +39,21 @@ def records(images, labels):
         {"image": PIL.Image.fromarray(image), "label": int(label)}
         for image, label in zip(images, labels, strict=True)
     ]
+
+
+ANY_SIZE = tfds.features.Image(shape=(None, None, 3))
+
+
+def draw_records(number, seed, num_classes=3):
+    """Images of any size, from 9 to 19 pixels a side."""
+    rng = np.random.default_rng(seed)
+    shapes = rng.integers(9, 20, (number, 2))
+    images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+    return records(images, rng.integers(0, num_classes, number))
+
+
+def write_insects(data_dir):
+    """The set "tiny_insects", three classes in images of any size: 40 of train and 14 of test."""
+    label = tfds.features.ClassLabel(names=["ant", "bee", "cat"])
+    splits = {"train": draw_records(40, 0), "test": draw_records(14, 1)}
+    write_tfds(data_dir, "tiny_insects", {"image": ANY_SIZE, "label": label}, splits)

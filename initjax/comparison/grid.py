@@ -28,7 +28,7 @@ _NAMES = ("init", "dense_init", "bias_init", "refine", "model")  # texts that ar
 # Of one comparison there is one; `boundaries` and the rules are lists by themselves, and seeds are
 # given as such.
 _SINGLE = ("data_dir", "download", "workdir", "preset", "seed", "boundaries", "nesterov")
-_SINGLE += ("eval_every", "learning_rate_rules", "record_statistics")
+_SINGLE += ("stream", "eval_every", "learning_rate_rules", "record_statistics")
 SEVERAL = tuple(f.name for f in dataclasses.fields(Config) if f.name not in _SINGLE)
 _TYPES = {field.name: field.type for field in dataclasses.fields(Config)}
 _KINDS = {int: "a whole number", float: "a number"}

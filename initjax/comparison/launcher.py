@@ -29,7 +29,7 @@ EXAMPLES = """\
 GROUPS = {
     "The start": ("init", "dense_init", "bias_init", "init_from", "refine"),
     "The network": ("model", "activation", "precision"),
-    "The data": ("dataset", "data_dir", "download", "image_size", "augment"),
+    "The data": ("dataset", "data_dir", "download", "stream", "image_size", "augment"),
     "How it is trained": (
         "preset",
         "epochs",
@@ -43,9 +43,11 @@ GROUPS = {
         "momentum",
         "nesterov",
         "weight_decay",
+        "decayed",
         "schedule",
         "boundaries",
         "warmup_steps",
+        "warmup_epochs",
         "seed",
     ),
     "A comparison of starts": (

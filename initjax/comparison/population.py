@@ -53,7 +53,7 @@ _WEIGHTS = "initial weights"
 # Of a Config: what the start is, not the program.
 _START = ("init", "dense_init", "bias_init", "init_from", "refine")
 _NO_PROGRAM = (*_START, *NUMBERS, "seed", "preset", "download", "workdir")
-_DATA = ("dataset", "data_dir", "image_size")
+_DATA = ("dataset", "data_dir", "image_size", "stream")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,8 +345,10 @@ class _Population:
             return self._load(where, download, False).validation_split()
         if where is None:
             return self._given
-        name, data_dir, image_size = where
-        return load_in_all(lambda: data.load(name, data_dir or None, image_size or None, download))
+        name, data_dir, image_size, stream = where
+        return load_in_all(
+            lambda: data.load(name, data_dir or None, image_size or None, download, stream)
+        )
 
     def _steps(self, job):
         config = job.config

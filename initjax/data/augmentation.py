@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-AUGMENTATIONS = ("none", "crop", "crop_flip")
+# The last is applied to the files of streamed images, where they are decoded.
+AUGMENTATIONS = ("none", "crop", "crop_flip", "random_resized_crop")
 
 
 def default_augmentation(name: str) -> str:

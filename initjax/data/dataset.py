@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import numbers
-import os
+from collections.abc import Iterable
 
 import jax
 import numpy as np
 
 from initjax.support.errors import UserError
+from initjax.support.memory import machine_memory
 
 CHUNK_IMAGES = 1024
 # A slip such as a date for a label would fill the memory with names and with the last layer.
@@ -106,18 +107,22 @@ class Dataset:
             over = {"axis": (0, 1, 2), "dtype": np.float64}
             mean, std = self.train_images.mean(**over), self.train_images.std(**over)
             return mean.astype(np.float32), std.astype(np.float32)
-        num_channels = self.train_images.shape[-1]
-        counts = np.zeros((num_channels, 256), np.int64)
         # In chunks, because bincount makes an int64 copy of what it counts.
-        for start in range(0, len(self.train_images), CHUNK_IMAGES):
-            pixels = self.train_images[start : start + CHUNK_IMAGES].reshape(-1, num_channels)
-            for channel in range(num_channels):
-                counts[channel] += np.bincount(pixels[:, channel], minlength=256)
-        values = np.arange(256) / 255
-        frequencies = counts / counts.sum(axis=1, keepdims=True)
-        mean = frequencies @ values
-        variance = (frequencies * (values - mean[:, None]) ** 2).sum(axis=1)
-        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+        starts = range(0, len(self.train_images), CHUNK_IMAGES)
+        return byte_statistics(self.train_images[i : i + CHUNK_IMAGES] for i in starts)
+
+
+def byte_statistics(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std) of every channel over parts of a set, uint8 [N, H, W, C], divided by 255."""
+    counts = 0
+    for images in parts:
+        channels = images.reshape(-1, images.shape[-1]).T
+        counts += np.stack([np.bincount(channel, minlength=256) for channel in channels])
+    values = np.arange(256) / 255
+    frequencies = counts / counts.sum(axis=1, keepdims=True)
+    mean = frequencies @ values
+    variance = (frequencies * (values - mean[:, None]) ** 2).sum(axis=1)
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
 def check_num_classes(name: str, num_classes: int) -> None:
@@ -155,11 +160,11 @@ def check_memory(name: str, num_bytes: int) -> None:
     Raises:
       UserError: with both figures.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = machine_memory()
     if num_bytes > memory:
         raise UserError(
             f"The images of {name} take {num_bytes / 1e9:,.0f} GB, but this machine has"
-            f" {memory / 1e9:,.0f} GB of memory.\nChoose a smaller --image_size."
+            f" {memory / 1e9:,.0f} GB of memory.\nChoose a smaller --image_size, or --stream them."
         )
 
 

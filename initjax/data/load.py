@@ -17,6 +17,7 @@ def load(
     data_dir: str | os.PathLike | None = None,
     image_size: int | None = None,
     download: bool = False,
+    stream: bool | None = False,
 ) -> Dataset:
     """Loads a dataset.
 
@@ -32,6 +33,9 @@ def load(
         where the images of a set differ in size.
       download: download and prepare the set first if `data_dir` lacks it, for the sets that
         `initjax.data.downloads` covers.
+      stream: leave the images of a TFDS set on disk; worker processes decode batches of them as
+        they are needed (see `initjax.data.stream`). None does so where they would take more than
+        a tenth of this machine's memory.
 
     Returns:
       The training split, and as test split "test" or, without one, "validation".
@@ -45,10 +49,12 @@ def load(
             raise UserError(
                 f"image_size={image_size!r} is not a number of pixels, 1 to {MAX_SIZE}."
             )
+    if stream and (name == "digits" or is_own(name) or is_folder(name)):
+        raise UserError(f"{name} cannot be streamed: only sets of tensorflow-datasets can.")
     if name == "digits":
         return load_digits(image_size)
     if is_own(name):
         return load_own(name, image_size)
     if is_folder(name):
         return load_folder(name, image_size)
-    return load_tfds(name, data_dir, image_size, download)
+    return load_tfds(name, data_dir, image_size, download, stream)

@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from initjax.data.dataset import CHUNK_IMAGES
-from initjax.data.images import decode_image
+from initjax.data.images import Crop, decode_image, resize
 from initjax.support.errors import UserError
 from initjax.support.text import first_line
 
@@ -39,32 +39,46 @@ class Records:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
+        return next(self.read([index]))
+
+    def __iter__(self) -> Iterator[Example]:
+        """All in order."""
+        for start in range(0, len(self), CHUNK_IMAGES):
+            yield from self.read(range(start, min(start + CHUNK_IMAGES, len(self))))
+
+    def read(
+        self, indices: Sequence[int], crops: Sequence[Crop] | None = None
+    ) -> Iterator[Example]:
+        """Several, read together, which is up to twice as fast as one by one.
+
+        Args:
+          indices: of the examples.
+          crops: of each, to images of `shape`, which is square then; None resizes to `image_size`.
+        """
+        indices = [int(i) for i in indices]
         try:
-            return self._example(self.source[int(index)])
+            records = self.source.__getitems__(indices)
+        except Exception:  # TFDS does not say for which of them.
+            records = map(self._record, indices)
+        for i, record, crop in zip(indices, records, crops or [resize] * len(indices), strict=True):
+            try:
+                example = self._example(record, crop)
+            except Exception as error:
+                raise self._bad(i, error) from error
+            yield example
+
+    def _record(self, index):
+        try:
+            return self.source[index]
         except Exception as error:
             raise self._bad(index, error) from error
 
-    def __iter__(self) -> Iterator[Example]:
-        """All in order; many at a time, which is twice as fast as one by one."""
-        for start in range(0, len(self), CHUNK_IMAGES):
-            chunk = list(range(start, min(start + CHUNK_IMAGES, len(self))))
-            try:
-                records = self.source.__getitems__(chunk)
-            except Exception:  # TFDS does not say for which of them.
-                yield from (self[i] for i in chunk)
-                continue
-            for i, record in zip(chunk, records, strict=True):
-                try:
-                    example = self._example(record)
-                except Exception as error:
-                    raise self._bad(i, error) from error
-                yield example
-
-    def _example(self, record) -> Example:
+    def _example(self, record, crop) -> Example:
         encoded, label = (record[key] for key in self.keys)
         if not encoded:
             raise ValueError("it has no image")
-        pixels = decode_image(encoded, self.shape[-1], self.image_size)
+        size = self.image_size if crop is resize else self.shape[0]
+        pixels = decode_image(encoded, self.shape[-1], size, crop)
         # Assigned to a place of its size, an image of one pixel would fill all of it.
         if pixels.shape != self.shape:
             counts = ("x".join(map(str, x[:2])) for x in (pixels.shape, self.shape))
@@ -85,6 +99,22 @@ class Records:
         )
 
 
+def encoded_source(builder, split):
+    """The records of a split of a TFDS builder; their images are the bytes of files.
+
+    TFDS would decode them without converting grayscale, palette or CMYK files to the number of
+    channels that the set declares.
+    """
+    import tensorflow_datasets as tfds
+
+    decoders = {
+        key: tfds.decode.SkipDecoding()
+        for key, feature in builder.info.features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
+    return builder.as_data_source(split, decoders=decoders, file_format="array_record")
+
+
 def open_split(builder, split, keys, shape, image_size) -> Records:
     """The records of a split of a TFDS builder.
 
@@ -92,7 +122,6 @@ def open_split(builder, split, keys, shape, image_size) -> Records:
       ValueError: a file has more or fewer records than dataset_info.json says, where TFDS would
         leave some out in silence.
     """
-    import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordReader
 
     info = builder.info.splits[split]
@@ -102,14 +131,6 @@ def open_split(builder, split, keys, shape, image_size) -> Records:
         reader.close()
         if found != declared:
             raise ValueError(f"{file.name} has {found} records, for dataset_info.json {declared}")
-    # Images stay encoded: TFDS would decode them without converting grayscale, palette or CMYK
-    # files to the number of channels that the set declares.
-    features = builder.info.features
-    decoders = {
-        key: tfds.decode.SkipDecoding()
-        for key, feature in features.items()
-        if isinstance(feature, tfds.features.Image)
-    }
-    source = builder.as_data_source(split, decoders=decoders, file_format="array_record")
     what = f"split {split} of {builder.data_dir}"
-    return Records(source, what, keys, shape, image_size, features[keys[1]].num_classes)
+    num_classes = builder.info.features[keys[1]].num_classes
+    return Records(encoded_source(builder, split), what, keys, shape, image_size, num_classes)

@@ -15,19 +15,21 @@ from absl import logging
 from initjax.data.dataset import Dataset, check_memory, check_num_classes
 from initjax.data.downloads import ensure_prepared, find_builder
 from initjax.data.images import PIL_MODES
-from initjax.data.records import Records, open_split
+from initjax.data.records import Records, encoded_source, open_split
+from initjax.data.stream import STREAM_SHARE, streamed
 from initjax.support import extras
 from initjax.support.errors import UserError
 from initjax.support.fetch import cache_folder
 from initjax.support.files import user_path, whole_file
+from initjax.support.memory import machine_memory
 from initjax.support.text import first_line
 
 _DECODER = 2  # Caches of another are left alone: the first made 16-bit images white.
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load_tfds(name, data_dir, image_size, download) -> Dataset:
-    """Loads a TFDS set from the cache, or else from its records."""
+def load_tfds(name, data_dir, image_size, download, stream) -> Dataset:
+    """Loads a TFDS set from the cache, or else from its records; or streams these."""
     extras.need("data")
     if data_dir:
         if "://" in os.fspath(data_dir):
@@ -35,7 +37,7 @@ def load_tfds(name, data_dir, image_size, download) -> Dataset:
         data_dir = str(user_path(data_dir))
     builder = find_builder(name, data_dir)
     with _told(builder):
-        return _load(builder, name, image_size, download)
+        return _load(builder, name, image_size, download, stream)
 
 
 @contextlib.contextmanager
@@ -52,7 +54,7 @@ def _told(builder) -> Iterator[None]:
         ) from error
 
 
-def _load(builder, name, image_size, download) -> Dataset:
+def _load(builder, name, image_size, download, stream) -> Dataset:
     image_key, label_key = _find_image_and_label(builder)
     shape = builder.info.features[image_key].shape
     if image_size is not None:
@@ -64,7 +66,7 @@ def _load(builder, name, image_size, download) -> Dataset:
         )
     builder = ensure_prepared(builder, download)
     splits = builder.info.splits
-    test_split = "test" if "test" in splits else "validation"
+    test_split = _test_split(builder, label_key)
     if not {"train", test_split} <= set(splits):
         raise UserError(
             f"{name} has the splits {', '.join(splits)}; train is needed, and test or validation."
@@ -72,20 +74,26 @@ def _load(builder, name, image_size, download) -> Dataset:
     sizes = {split: splits[split].num_examples for split in ("train", test_split)}
     if 0 in sizes.values():
         raise UserError(f"{name} has a split without examples or without labels.")
-    check_memory(name, sum(sizes.values()) * math.prod(shape))
-
     label_feature = builder.info.features[label_key]
     check_num_classes(name, label_feature.num_classes)
+    label_names = tuple(label_feature.names)
+    opened = (
+        open_split(builder, split, (image_key, label_key), shape, image_size) for split in sizes
+    )
+    cache_file = _cache_file(builder, image_size)
+    num_bytes = sum(sizes.values()) * math.prod(shape)
+    if stream or (stream is None and num_bytes > STREAM_SHARE * machine_memory()):
+        return streamed(name, *opened, label_names, cache_file.with_suffix(".npy"))
+    check_memory(name, num_bytes)
 
     def dataset(arrays) -> Dataset:
         return Dataset(
             name=name,
             num_classes=label_feature.num_classes,
-            label_names=tuple(label_feature.names),
+            label_names=label_names,
             **arrays,
         ).checked()
 
-    cache_file = _cache_file(builder, image_size)
     arrays = _read_cache(cache_file)
     if arrays is not None:
         try:
@@ -93,13 +101,20 @@ def _load(builder, name, image_size, download) -> Dataset:
             return dataset(_of_shapes(arrays, shape, tuple(sizes.values())))
         except UserError as error:
             logging.warning("%s is made anew: %s", cache_file, error)
-    opened = (
-        open_split(builder, split, (image_key, label_key), shape, image_size) for split in sizes
-    )
     arrays = _decode(dict(zip(("train", "test"), opened, strict=True)))
     made = dataset(arrays)
     _write_cache(cache_file, arrays)
     return made
+
+
+def _test_split(builder, label_key) -> str:
+    """The split "test"; "validation" where there is none, or none with labels, as of ImageNet."""
+    splits = builder.info.splits
+    if "test" not in splits:
+        return "validation"
+    if "validation" not in splits or not splits["test"].num_examples:
+        return "test"
+    return "validation" if encoded_source(builder, "test")[0][label_key] == -1 else "test"
 
 
 def _of_shapes(arrays, shape, sizes) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 4.1."""
 
 import flax.linen as nn
+from flax.linen import initializers
 
 from initjax.models.base import Block, ScalableClassifier, register
 from initjax.models.resnet_cifar import ReluByChoice
@@ -30,12 +31,15 @@ class ResNet(ReluByChoice, ScalableClassifier):
 
     Attributes:
       depth: number of layers with weights: 18, 34, 50, 101 or 152.
+      zero_init_residual: each residual branch begins at 0, because the scale of its last
+        normalization does (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
       small_images: begin with a 3x3 convolution of stride 1 and no max-pooling, as is usual for
         images of 32x32 pixels.
     """
 
     depth: int = 50
     small_images: bool = False
+    zero_init_residual: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,14 +66,17 @@ class ResNet(ReluByChoice, ScalableClassifier):
             layers = (features, 1, 1), (features, 3, stride), (4 * features, 1, 1)
         y = x
         for i, layer in enumerate(layers):
-            y = self._conv_norm(self.act(y) if i else y, *layer, train)
+            last = i == len(layers) - 1
+            scale = initializers.zeros if self.zero_init_residual and last else initializers.ones
+            y = self._conv_norm(self.act(y) if i else y, *layer, train, scale=scale)
         if stride > 1 or x.shape[-1] != y.shape[-1]:
             x = self._conv_norm(x, y.shape[-1], 1, stride, train, "shortcut")
         return self.act(x + y)
 
     @nn.nowrap
-    def _conv_norm(self, x, features, size, stride, train, name=None):
+    def _conv_norm(self, x, features, size, stride, train, name=None, scale=initializers.ones):
         conv = self.conv(
             features, size, strides=stride, padding=size // 2, use_bias=False, name=name
         )
-        return self.batch_norm(train, name=name and f"{name}_norm")(conv(x))
+        norm = self.batch_norm(train, name=name and f"{name}_norm", scale_init=scale)
+        return norm(conv(x))

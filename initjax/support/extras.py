@@ -10,7 +10,7 @@ EXTRAS = {
     "train": (
         "absl", "flax", "matplotlib", "optax", "orbax", "PIL", "tensorboardX", "tqdm"
     ),
-    "data": ("array_record", "PIL", "tensorflow_datasets", "tqdm"),
+    "data": ("array_record", "grain", "PIL", "tensorflow_datasets", "tqdm"),
     "fit": ("matplotlib", "tensorstore", "tqdm"),
     "hub": ("huggingface_hub",),
 }  # fmt: skip

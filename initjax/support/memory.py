@@ -1,6 +1,7 @@
-"""How much fits into this machine."""
+"""How much memory there is, and what fits into it."""
 
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -9,16 +10,27 @@ from initjax.support.errors import UserError
 
 _GIB = 2.0**30
 
+# Of the group of processes that a container or a job of a scheduler is, by version of cgroups.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of what this process is allowed of it."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in _LIMITS:
+        try:
+            found.append(int(pathlib.Path(file).read_text()))
+        except (OSError, ValueError):  # none of that version, or "max"
+            continue
+    return min(found)
+
 
 def device_memory(device: Any) -> float:
     """Bytes that a `jax.Device` holds: of a CPU the machine's; infinite where it does not say."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return float(limit)
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # Windows
-        return float("inf")
+    return float(machine_memory())
 
 
 def check_fits(what: str, needed: float, cure: str) -> None:

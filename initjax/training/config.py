@@ -32,6 +32,7 @@ from initjax.training.objective import DEFAULT_LOSS, LOSSES
 from initjax.training.recipes import PRESETS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+DECAYED = ("all", "kernels")
 SCHEDULES = ("constant", "step", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -39,11 +40,19 @@ _MOST_STEPS = 2**31  # an int32 counts them
 
 
 # These say where a run finds and leaves things; they do not change what it computes.
-_PLACES = ("data_dir", "download", "workdir")
+_PLACES = ("data_dir", "download", "stream", "workdir")
 
 # Came later than config.json did: left out where they are the default, so that folders and rows of
 # earlier versions are those of the same runs.
-_LATER = ("loss", "init_from", "learning_rate_rules", "record_statistics")
+_LATER = (
+    "loss",
+    "init_from",
+    "learning_rate_rules",
+    "record_statistics",
+    "stream",
+    "warmup_epochs",
+    "decayed",
+)
 
 
 class Named(str):
@@ -120,6 +129,11 @@ class Config:
     )
     data_dir: str = _flag("", "Folder of prepared tensorflow-datasets sets.")
     download: bool = _flag(False, "Download and prepare the data set if it is not there.")
+    stream: bool = _flag(
+        False,
+        "Leave a tensorflow-datasets set on disk, and decode batches as they are needed; by itself"
+        " where it would take more than a tenth of this machine's memory.",
+    )
     image_size: int = _flag(0, "Resize images to this size; 0 keeps theirs.")
     preset: str = _flag("", "Defaults of a published recipe.", tuple(PRESETS))
     dense_init: str = _flag("", "Initializer of dense layers; empty: --init.")
@@ -140,15 +154,25 @@ class Config:
     weight_decay: float = _flag(
         5e-4, "L2 penalty's gradient factor (sgd, adam) or decoupled decay (adamw)."
     )
+    decayed: str = _flag(
+        "all", "Which parameters --weight_decay acts on: kernels have two or more axes.", DECAYED
+    )
     schedule: str = _flag("cosine", "Learning rate schedule.", SCHEDULES)
     boundaries: tuple[float, ...] = _flag(
         (0.5, 0.75), "Fractions of the run after which --schedule=step divides by 10."
     )
     warmup_steps: int = _flag(20, "Steps of linear warm-up.")
+    warmup_epochs: float = _flag(
+        0.0,
+        "Of --epochs those of linear warm-up, in place of --warmup_steps; with --steps, their"
+        " share.",
+    )
     loss: str = _flag(DEFAULT_LOSS, "Loss, summed over classes.", tuple(LOSSES))
     label_smoothing: float = _flag(0.0, "Label smoothing, in [0, 1).")
     augment: str = _flag(
-        "auto", "auto: crop_flip for CIFAR, crop for digits, else none.", ("auto", *AUGMENTATIONS)
+        "auto",
+        "auto: crop_flip for CIFAR, crop for digits, else none; random_resized_crop for --stream.",
+        ("auto", *AUGMENTATIONS),
     )
     precision: str = _flag("float32", "Dtype of the computation.", PRECISIONS)
     seed: int = _flag(0, "Seed of everything random.")
@@ -175,6 +199,9 @@ class Config:
             raise UserError("--epochs and --steps say the same twice; give one of them.")
         if "epochs" in explicit:
             values["steps"] = 0
+        if rate := values.pop("rate_of_256", None):  # linear in the batch size (Goyal et al. 2017)
+            batch_size = explicit.get("batch_size", values["batch_size"])
+            values.setdefault("learning_rate", rate * batch_size / 256)
         return cls(**values)
 
     def __post_init__(self):
@@ -194,6 +221,7 @@ class Config:
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < float("inf"), "0 or more and finite"),
             ("warmup_steps", 0 <= self.warmup_steps < _MOST_STEPS, "in [0, 2^31)"),
+            ("warmup_epochs", 0 <= self.warmup_epochs <= self.epochs, "0 to --epochs"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("eval_every", 0 < self.eval_every < float("inf"), "positive and finite"),
             ("seed", 0 <= self.seed < 2**32, "in [0, 2^32)"),
@@ -243,14 +271,16 @@ class Config:
         words = program()
         if words[-1] != "train" and not words[-1].endswith("launch.py"):
             words = ["initjax", "train"]
-        base = Config.create(preset=self.preset)
+        preset = Config.create(preset=self.preset)
+        base = Config.create(preset=self.preset, batch_size=self.batch_size)  # its learning rate
         flags = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             shown = field.name in ("init", "model", "preset")
             if field.name == "epochs" and base.steps and not self.steps:
                 shown = True  # what --steps=0 does not say
-            if value == getattr(base, field.name) and not shown:
+            default = getattr(preset if field.name == "batch_size" else base, field.name)
+            if value == default and not shown:
                 continue
             if field.name in ("preset", "steps") and not value:
                 continue

@@ -30,6 +30,7 @@ from initjax.models.lenet import LeNet
 from initjax.models.mlp import MLP
 from initjax.support.compiling import compile_program
 from initjax.support.errors import UserError
+from initjax.support.memory import machine_memory
 from initjax.training.step import AXIS
 
 # XLA gives convolutions to YNNPACK, whose weight gradients take 1.6 to 7 times as long as Eigen's;
@@ -287,6 +288,31 @@ class Devices:
             return result
 
         return call
+
+    def of_process(self, batch_size: int) -> slice:
+        """The part of a batch that the devices of this process share."""
+        here = jax.process_index()
+        mine = [i for i, device in enumerate(self._devices) if device.process_index == here]
+        size = batch_size // len(self._devices)
+        return slice(mine[0] * size, (mine[-1] + 1) * size)
+
+    def check_memory(self, name: str, num_bytes: int) -> None:
+        """Refuses data of which these devices cannot hold a copy each.
+
+        Raises:
+          UserError: with both figures.
+        """
+        device = self._devices[0]
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        where = f"a {device.device_kind} has"
+        if limit is None:  # devices of a CPU, beside what they are copied from
+            limit, num_bytes = machine_memory(), num_bytes * (1 + len(self._devices))
+            where = "this machine has"
+        if num_bytes > limit:
+            raise UserError(
+                f"The images of {name} take {num_bytes / 1e9:,.1f} GB on {self}, but {where}"
+                f" {limit / 1e9:,.1f} GB.\nChoose a smaller --image_size, or --stream them."
+            )
 
     def share(self, batch_size: int) -> tuple[jax.Array, int]:
         """Inside a program: (start, size) of this device's part of a batch."""

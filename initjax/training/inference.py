@@ -57,7 +57,8 @@ def load_run(folder: str | os.PathLike) -> Run:
         num_classes = facts["num_classes"]
         mean, std = (np.float32(facts[name]) for name in ("mean", "std"))
     except FileNotFoundError:
-        dataset = load(config.dataset, config.data_dir or None, config.image_size or None)
+        place, size = config.data_dir or None, config.image_size or None
+        dataset = load(config.dataset, place, size, False, None)
         num_classes, mean, std = dataset.num_classes, dataset.mean, dataset.std
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{folder / 'data.json'} cannot be read: {error!r}") from None

@@ -103,6 +103,8 @@ def train(
     elif not isinstance(dataset, data.Dataset):
         dataset = data.from_arrays(*dataset)
     trainer = Trainer(config, dataset, None if by_name else model, devices)
+    if order and trainer.feed.streams:
+        raise UserError(f"{dataset.name} is streamed in the order of the seed; give no other.")
     listener = Quiet() if reporter is None else reporter
     state = trainer.create_state(variables)
     if config.init_from:
@@ -163,7 +165,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         reporter.say(
             f"{dataset.name}: {len(dataset.train_labels)} training and {len(dataset.test_labels)}"
             f" test images of {'x'.join(map(str, dataset.train_images.shape[1:]))},"
-            f" {dataset.num_classes} classes"
+            f" {dataset.num_classes} classes{', streamed' if trainer.feed.streams else ''}"
         )
         state, totals = trainer.create_state(), trainer.zero_metrics()
         count = sum(x.size for x in jax.tree.leaves(state.params))
@@ -329,7 +331,11 @@ def run_steps(
 
 def _load(config):
     return data.load(
-        config.dataset, config.data_dir or None, config.image_size or None, config.download
+        config.dataset,
+        config.data_dir or None,
+        config.image_size or None,
+        config.download,
+        config.stream or None,
     )
 
 

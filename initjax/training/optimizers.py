@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import optax
 
 from initjax.training.config import Config
@@ -16,7 +17,9 @@ def create_schedule(config: Config, total_steps: int, peak=None) -> optax.Schedu
     takes the place of the Config's learning rate; it may be traced. The last step of a run that is
     shorter than its warm-up has the peak rate.
     """
-    warmup = min(config.warmup_steps, total_steps - 1)
+    share = config.warmup_epochs / config.epochs if config.warmup_epochs else None
+    warmup = config.warmup_steps if share is None else round(share * total_steps)
+    warmup = min(warmup, total_steps - 1)
     peak = config.learning_rate if peak is None else peak
     if config.schedule == "constant":
         main = optax.constant_schedule(peak)
@@ -35,8 +38,9 @@ def create_optimizer(
 ) -> optax.GradientTransformation:
     """sgd, adam or adamw.
 
-    Weight decay acts on every parameter, as in He et al. 2015: for sgd and adam it is added to the
-    gradient (an L2 penalty), for adamw it is decoupled (Loshchilov & Hutter 2019). A momentum of 0
+    Weight decay acts on every parameter, as in He et al. 2015, or on kernels alone, which are those
+    of two or more axes, as in Goyal et al. 2017: for sgd and adam it is added to the gradient (an
+    L2 penalty), for adamw it is decoupled (Loshchilov & Hutter 2019). A momentum of 0
     leaves plain gradient descent, with and without Nesterov's form. Where the Config has learning
     rate rules, every layer's rate is multiplied by its factor; see `scale_by_rules`.
 
@@ -54,15 +58,22 @@ def create_optimizer(
 
 def _create_optimizer(config, total_steps, numbers):
     schedule = create_schedule(config, total_steps, numbers["learning_rate"])
+    mask = _kernels if config.decayed == "kernels" else None
     if config.optimizer == "adamw":
         return optax.adamw(
             schedule,
             b1=numbers["momentum"],
             weight_decay=numbers["weight_decay"],
+            mask=mask,
             nesterov=config.nesterov,
         )
     if config.optimizer == "adam":
         main = optax.adam(schedule, b1=numbers["momentum"], nesterov=config.nesterov)
     else:
         main = optax.sgd(schedule, momentum=numbers["momentum"], nesterov=config.nesterov)
-    return optax.chain(optax.add_decayed_weights(numbers["weight_decay"]), main)
+    return optax.chain(optax.add_decayed_weights(numbers["weight_decay"], mask), main)
+
+
+def _kernels(params):
+    """Which leaves are kernels: biases and the scales of normalizations have one axis."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -17,9 +17,9 @@ def weights_key(key: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, 0)
 
 
-def order_key(key: jax.Array, epoch) -> jax.Array:
-    """Of the order in which an epoch shows the images."""
-    return jax.random.fold_in(jax.random.fold_in(key, 1), epoch)
+def orders_key(key: jax.Array) -> jax.Array:
+    """Of the orders in which epochs show the images."""
+    return jax.random.fold_in(key, 1)
 
 
 def step_keys(key: jax.Array, step) -> tuple[jax.Array, jax.Array]:

@@ -109,7 +109,8 @@ def measure(flags: argparse.Namespace) -> None:
     run = load_run(flags.run) if flags.run else None
     base = {name: getattr(run.config, name) for name in _OF_THE_DATA} if run else {}
     config = Config(**base | given, seed=flags.seed)
-    dataset = data.load(config.dataset, config.data_dir or None, config.image_size or None)
+    place, size = config.data_dir or None, config.image_size or None
+    dataset = data.load(config.dataset, place, size, False, None)
     run = run or untrained(config, dataset)
     out = user_path(flags.out)
     save_reference(run, dataset, out, images=flags.images, seed=flags.seed)

@@ -76,8 +76,8 @@ class Trainer:
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds that compiling has taken so far."""
-        return self.devices.compile_seconds
+        """Seconds that compiling, and beginning to stream, have taken so far."""
+        return self.devices.compile_seconds + self.feed.starting_seconds
 
     def place(self, tree):
         """A tree of host arrays on every device."""
@@ -130,7 +130,14 @@ class Trainer:
 
     def run(self, state: TrainState, totals, order, num_steps: int):
         """`num_steps` steps of one epoch, and the metrics summed on; donates state and totals."""
-        return self._run(num_steps)((state, totals), ((self.identity, order), self.feed.train))
+        if not self.feed.streams:
+            return self._run(num_steps)((state, totals), ((self.identity, order), self.feed.train))
+        first = int(state.step)
+        for step in range(first, first + num_steps):
+            batch = self.feed.streamed_batch(self.config.seed, step, self.total_steps)
+            jax.block_until_ready(totals)  # devices hold no more than the batch that comes next
+            state, totals = self._run(1)((state, totals), ((self.identity, order), batch))
+        return state, totals
 
     def evaluate(self, state: TrainState) -> tuple[float, ...]:
         """The metrics' means, (loss, accuracy, ...), over the test set, each image counted once."""
@@ -139,8 +146,14 @@ class Trainer:
     def evaluation_sums(self, state: TrainState) -> dict[str, jax.Array]:
         """The metrics' sums over the test set, on every device."""
         indices, mask = self.feed.evaluation
-        rows = len(indices) if self.loops_on_device else 1
         totals = self.zero_metrics()
+        if self.feed.streams:
+            for i, batch in enumerate(self.feed.streamed_evaluation()):
+                jax.block_until_ready(totals)
+                row = (batch, indices[i : i + 1], mask[i : i + 1])
+                totals = self._evaluate(totals, (state, row))
+            return totals
+        rows = len(indices) if self.loops_on_device else 1
         for start in range(0, len(indices), rows):
             part = slice(start, start + rows)
             data = (self.feed.test, indices[part], mask[part])

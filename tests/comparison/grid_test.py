@@ -55,6 +55,7 @@ def test_every_flag_that_may_have_several_values_has(name):
         "augment": "none,crop", "precision": "float32,bfloat16", "epochs": "0.5,2",
         "steps": "5,6", "batch_size": "8,16", "learning_rate": "0.1,0.2", "momentum": "0,0.9",
         "weight_decay": "0,1e-4", "warmup_steps": "0,3", "label_smoothing": "0,0.1",
+        "warmup_epochs": "0,0.5", "decayed": "all,kernels",
         "loss": "softmax_cross_entropy,squared_error",
         "init_from": ",runs/a",
     }[name]  # fmt: skip

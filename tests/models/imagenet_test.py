@@ -155,6 +155,21 @@ def test_small_images_keep_their_resolution():
     assert variables["params"]["Conv_0"]["kernel"].shape == (3, 3, 3, 64)
 
 
+@pytest.mark.slow
+def test_zero_init_residual():
+    """The scale of the last normalization of each of eight branches, and no other, begins at 0."""
+    model = create_model("resnet18(width_multiplier=0.05, zero_init_residual=True)")
+    params = jax.jit(model.init)(KEY, jnp.zeros((1, 32, 32, 3)))["params"]
+    scales = {
+        path_name(path): x
+        for path, x in jax.tree_util.tree_flatten_with_path(params)[0]
+        if path_name(path).endswith("/scale")
+    }
+    zeros = sorted(path for path, x in scales.items() if not x.any())
+    assert zeros == [f"Block_{i}/BatchNorm_1/scale" for i in range(8)]
+    assert all((x == 1).all() for path, x in scales.items() if path not in zeros)
+
+
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
 def test_resolutions_share_their_parameters(name):
     assert shapes(name, 64, 1000) == shapes(name, 224, 1000)

@@ -55,6 +55,10 @@ def test_every_field_is_a_flag_with_the_same_default(parse):
         {"preset": "resnet_cifar", "epochs": 30.0},
         {"preset": "resnet_cifar", "epochs": 3.0, "dataset": "digits", "schedule": "cosine"},
         {"preset": "resnet_cifar", "steps": 5, "momentum": 0.5, "augment": "crop"},
+        {"preset": "resnet50_imagenet", "batch_size": 1024},
+        {"preset": "resnet50_imagenet", "batch_size": 1024, "learning_rate": 0.1},
+        {"preset": "resnet50_imagenet", "learning_rate": 0.4, "stream": False},
+        {"stream": True, "warmup_epochs": 2.5, "decayed": "kernels"},
     ],
 )
 def test_command_repeats_the_run(parse, settings):
@@ -110,6 +114,41 @@ def test_preset_is_the_recipe_of_he_et_al():
     assert {name: getattr(config, name) for name in expected} == expected
 
 
+def test_preset_of_imagenet():
+    """Goyal et al. 2017, with the cosine and the label smoothing of He et al. 2019."""
+    config = Config.create(preset="resnet50_imagenet")
+    expected = {
+        "model": "resnet50(zero_init_residual=True)",
+        "dataset": "imagenet2012",
+        "stream": True,
+        "image_size": 224,
+        "augment": "random_resized_crop",
+        "epochs": 90,
+        "batch_size": 256,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": False,
+        "schedule": "cosine",
+        "warmup_epochs": 5,
+        "weight_decay": 1e-4,
+        "decayed": "kernels",
+        "label_smoothing": 0.1,
+    }
+    assert {name: getattr(config, name) for name in expected} == expected
+    # Rates are linear in the batch size, unless they are given.
+    more = Config.create(preset="resnet50_imagenet", batch_size=8192)
+    assert more.learning_rate == 3.2
+    given = Config.create(preset="resnet50_imagenet", batch_size=8192, learning_rate=0.1)
+    assert given.learning_rate == 0.1
+
+
+def test_streaming_tells_no_runs_apart():
+    config, streamed = Config(), Config(stream=True)
+    assert streamed.run_name() == config.run_name() and streamed.settings() == config.settings()
+    assert not config.same_run(json.loads(streamed.to_json()))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("batch_size", 64), ("learning_rate", 0.2), ("nesterov", True), ("dataset", "digits")],
@@ -158,6 +197,7 @@ def test_boundaries_are_parsed(parse):
         ({"steps": -1}, "--steps=-1"),
         ({"steps": 0}, "--steps=0 must be 1 or more"),
         ({"steps": 0, "preset": "resnet_cifar"}, "--steps=0 must be 1 or more"),
+        ({"warmup_epochs": 31.0}, "--warmup_epochs=31.0 must be 0 to --epochs"),
         ({"steps": 0, "epochs": 2.0}, "--steps=0 must be 1 or more"),
         ({"steps": 2**31}, "--steps="),
         ({"batch_size": 0}, "--batch_size=0"),

@@ -59,6 +59,28 @@ def test_boundaries_count_from_the_start_of_the_warm_up():
     np.testing.assert_allclose(values, [0.5, 0.05], rtol=1e-6)
 
 
+def test_a_warm_up_in_epochs_is_their_share_of_the_run():
+    settings = {"epochs": 90.0, "warmup_epochs": 5.0, "warmup_steps": 7}
+    np.testing.assert_allclose(
+        schedule_values([0, 25, 50, 60], 900, **settings), [0, 0.25, 0.5, 0.5], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_decay_of_kernels_alone(optimizer):
+    """Without a gradient, what does not decay stays, and what decays is that which always did."""
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
+    ends = {}
+    for decayed in ("all", "kernels"):
+        config = dataclasses.replace(BASE, optimizer=optimizer, decayed=decayed)
+        made = create_optimizer(config, 10)
+        updates, _ = made.update(jax.tree.map(jnp.zeros_like, params), made.init(params), params)
+        ends[decayed] = updates
+    assert (ends["all"]["bias"] < 0).all() and (ends["kernels"]["kernel"] < 0).all()
+    np.testing.assert_array_equal(ends["kernels"]["kernel"], ends["all"]["kernel"])
+    assert not ends["kernels"]["bias"].any() and not ends["kernels"]["scale"].any()
+
+
 def test_boundaries_on_the_same_step_all_count():
     values = schedule_values([1, 2], 3, schedule="step", boundaries=(0.5, 0.75))
     np.testing.assert_allclose(values, [0.5, 0.005], rtol=1e-6)

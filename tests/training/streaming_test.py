@@ -1,0 +1,147 @@
+"""Runs whose data are streamed: bit for bit those of the same data in memory."""
+
+import jax
+import numpy as np
+import pytest
+from helpers import compiled_once, draw_dataset, without_times
+from prepared import write_insects
+
+from initjax import data
+from initjax.data import stream
+from initjax.support.errors import UserError
+from initjax.training import Config, Devices, Quiet, Trainer, train
+from initjax.training.devices import ReplicaDevices
+from initjax.training.feed import Feed
+from initjax.training.loop import run_steps
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("tfds")
+    write_insects(data_dir)
+    return data_dir
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch):
+    monkeypatch.setenv("INITJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stream, "count_workers", lambda: 0)
+
+
+@pytest.fixture
+def config(prepared):
+    return Config(
+        model="mlp(width=16)",
+        dataset="tiny_insects",
+        data_dir=str(prepared),
+        image_size=8,
+        batch_size=16,
+        steps=7,  # two an epoch
+        eval_every=1.5,
+        warmup_steps=0,
+        augment="crop_flip",
+    )
+
+
+def ends_of(config, streams, saved=None):
+    """(rows, {step: what was saved}) of a run, from its start or from what was saved."""
+    dataset = data.load(config.dataset, config.data_dir, config.image_size, stream=streams)
+    trainer = Trainer(config, dataset)
+    if saved is None:
+        state, totals = trainer.create_state(), trainer.zero_metrics()
+    else:
+        state, totals = (trainer.place(saved[name]) for name in ("state", "totals"))
+    trees = {}
+    rows, _ = run_steps(trainer, state, totals, Quiet(), save=trees.__setitem__)
+    return without_times(rows), trees
+
+
+def assert_equal(found, wanted):
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_a_stream_is_the_set_in_memory_bit_for_bit(config):
+    """Over eight devices, each of which takes its part of a batch and of the last row."""
+    rows, trees = ends_of(config, streams=False)
+    streamed_rows, streamed_trees = ends_of(config, streams=True)
+    assert [row["step"] for row in rows] == list(trees) == [3, 6, 7]
+    assert streamed_rows == rows
+    assert_equal(streamed_trees, trees)
+    # From within an epoch, and its start.
+    for step, number in ((3, 2), (6, 1)):
+        resumed_rows, resumed_trees = ends_of(config, True, trees[step])
+        assert resumed_rows == rows[-number:]
+        assert_equal(resumed_trees[7], trees[7])
+
+
+def test_random_crops_go_on_bit_for_bit(config):
+    """By the recipe for ImageNet, on a small set and with a small network."""
+    recipe = Config.create(
+        preset="resnet50_imagenet",
+        model="mlp(width=16)",
+        steps=7,
+        eval_every=1.5,
+        **{k: getattr(config, k) for k in ("dataset", "data_dir", "image_size", "batch_size")},
+    )
+    rows, trees = ends_of(recipe, True)
+    resumed_rows, resumed_trees = ends_of(recipe, True, trees[3])
+    assert resumed_rows == rows[1:]
+    assert_equal(resumed_trees[7], trees[7])
+
+
+def test_processes_hold_their_part_of_a_batch():
+    devices = Devices(jax.devices()[:4])
+    assert devices.of_process(8) == slice(0, 8)
+
+    class Device:
+        def __init__(self, process_index):
+            self.process_index = process_index
+
+    devices._devices = [Device(1), Device(1), Device(0), Device(0)]
+    assert devices.of_process(8) == slice(4, 8)
+
+
+def test_a_part_of_a_batch_is_counted_from_its_own_start(prepared):
+    """The second of two processes with four devices each: its devices are 4 to 7 of eight."""
+    dataset = data.load("tiny_insects", prepared, 8, stream=True)
+    whole = data.load("tiny_insects", prepared, 8)
+    feed = Feed(dataset, 16, "none", Devices())
+    memory = Feed(whole, 16, "none", Devices())
+    indices = np.arange(16, dtype=np.int32)
+    images, labels = whole.test_images, whole.test_labels
+    rows, mask = indices % 14, indices < 14
+
+    def at(feed, device, data):
+        feed._devices.share = lambda size: (np.int32(device * size // 8), size // 8)
+        return feed.evaluation_batch(data, rows, mask)
+
+    for device in range(4, 8):
+        local = images[rows][8:], labels[rows][8:]
+        found, wanted = at(feed, device, local), at(memory, device, (images, labels))
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_what_streams_do_not_do_is_refused(config, prepared):
+    dataset = data.load("tiny_insects", prepared, 8, stream=True)
+    with pytest.raises(UserError, match=r"is streamed, which runs .*\nLeave out --stream"):
+        Feed(dataset, 8, "none", ReplicaDevices(2, False))
+    with pytest.raises(UserError, match="streamed in the order of the seed"):
+        train("mlp", dataset, steps=1, batch_size=8, order=lambda epoch: np.arange(40))
+    with pytest.raises(UserError, match="random_resized_crop crops images as they lie on disk"):
+        train("mlp", draw_dataset(), steps=1, batch_size=8, augment="random_resized_crop")
+
+
+def test_data_that_devices_do_not_hold_are_refused(monkeypatch):
+    devices = Devices(jax.devices()[:4])
+    monkeypatch.setattr("initjax.training.devices.machine_memory", lambda: 5e9)
+    devices.check_memory("moths", 10**9)
+    with pytest.raises(UserError, match=r"take 5.5 GB on 4 x cpu, but .* 5.0 GB(?s:.)*--stream"):
+        devices.check_memory("moths", 11 * 10**8)
