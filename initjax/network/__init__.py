@@ -7,6 +7,11 @@ from initjax.network.depth_warm_start import (
 from initjax.network.layouts import (
     find_layouts as find_layouts,
 )
+from initjax.network.parametrization import (
+    complete_p as complete_p,
+    depth_mup as depth_mup,
+    mup as mup,
+)
 from initjax.network.paths import (
     named_leaves as named_leaves,
     path_key as path_key,
