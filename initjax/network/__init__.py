@@ -4,8 +4,17 @@ into what layers put out."""
 from initjax.network.depth_warm_start import (
     DepthWarmStart as DepthWarmStart,
 )
+from initjax.network.filter_covariance import (
+    FilterCovariance as FilterCovariance,
+)
 from initjax.network.layouts import (
     find_layouts as find_layouts,
+)
+from initjax.network.net2net_deeper import (
+    Net2NetDeeper as Net2NetDeeper,
+)
+from initjax.network.net2net_wider import (
+    Net2NetWider as Net2NetWider,
 )
 from initjax.network.parametrization import (
     complete_p as complete_p,
@@ -21,6 +30,16 @@ from initjax.network.rules import (
     Rule as Rule,
     reinitialize as reinitialize,
 )
+from initjax.network.stacking import (
+    Stacking as Stacking,
+)
+from initjax.network.subcloning import (
+    Subcloning as Subcloning,
+    block_changes as block_changes,
+)
 from initjax.network.warm_starts import (
     from_checkpoint as from_checkpoint,
+)
+from initjax.network.weight_selection import (
+    WeightSelection as WeightSelection,
 )

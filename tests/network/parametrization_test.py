@@ -169,7 +169,7 @@ def test_a_transformer():
     assert sgd.rates[f"{deep}Dense_1/kernel"] == 4  # 1 by width, m_L by depth
     other = "depth_mup(blocks='layer', ends='x')"
     with pytest.raises(UserError, match=r"blocks='layer' matches no leaf. There are: Block_0/"):
-        of_module(read_parametrization(other), *nets, x)
+        of_module(read_parametrization(other), nets[0], nets[0], x)
 
 
 @pytest.mark.parametrize("blocks", [10, 100])
