@@ -172,14 +172,15 @@ class Parametrization:
             if match is None:
                 continue
             rule = rules[match[0]]
-            factor = self.leaves[path].initial(rule.init)
+            init: Any = rule.init
+            factor = self.leaves[path].initial(init)
             if factor != 1:
                 if callable(rule.scale) and not rule.stacked:
                     raise UserError(
                         f"rule {rule.pattern!r}: its scale depends on the layer; give {path} a rule"
                         " of its own, with a number."
                     )
-                init = rescale(rule.init, factor)
+                init = rescale(init, factor)
                 own.append(dataclasses.replace(rule, pattern=f"^{re.escape(path)}$", init=init))
         taken = {rule.pattern for rule in own}
         left = [path for path in paths if f"^{re.escape(path)}$" not in taken]
@@ -372,6 +373,32 @@ def complete_p(
     return _call("complete_p", base_shapes, shapes, optimizer, options)
 
 
+def ntk(
+    shapes: Any, optimizer: str = "adam", *, layouts: Mapping[str, Layout] | None = None
+) -> Parametrization:
+    """The NTK parametrization (Jacot et al. 2018, arXiv:1806.07572).
+
+    Weights of variance gain^2 that the layer multiplies by 1 / sqrt(fan_in): the network is, at the
+    start, that of the standard parametrization, whatever the initializer. Rates stay.
+
+    Args:
+      shapes: the parameters of a network, or their shapes.
+      optimizer: "sgd", "adam" or "adamw".
+      layouts: as in `mup`.
+
+    Raises:
+      UserError (a ValueError): leaves whose axes are not known.
+    """
+    one_of(optimizer, OPTIMIZERS, "optimizer")
+    keys = [path for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    leaves = {}
+    for key, (path, leaf) in zip(keys, named_leaves(shapes), strict=True):
+        layout = _layout(path, np.shape(leaf), get_owner(shapes, key), layouts)
+        root = 1.0 if layout is None else layout.fans(np.shape(leaf))[0] ** 0.5
+        leaves[path] = Leaf(multiplier=1 / root, folded=root)
+    return Parametrization(leaves, optimizer)
+
+
 def of_module(
     method: MaximalUpdate, base: Any, model: Any, x: Any, optimizer: str = "adam"
 ) -> Parametrization:
@@ -408,9 +435,9 @@ def initial_factors(
     """
     factors = {}
     for path, leaf in found.leaves.items():
-        is_dense = len(leaf.shape or ()) == 2 and dense_init is not None
-        kernel = path.rpartition("/")[2] == "kernel"
-        factor = leaf.initial(dense_init if is_dense else kernel_init) if kernel else leaf.folded
+        is_dense = len(leaf.shape or ()) == 2
+        init = dense_init if dense_init is not None and is_dense else kernel_init
+        factor = leaf.initial(init) if path.rpartition("/")[2] == "kernel" else leaf.folded
         if factor != 1:
             factors[path] = factor
     return factors
@@ -451,15 +478,7 @@ def _leaf(path, shape, base, owner, layouts) -> Leaf:
     """The role and widths of a leaf."""
     if shape == base:
         return Leaf()
-    if len(shape) < 2 or path.rpartition("/")[2] in _VECTORS:
-        layout = None
-    else:
-        layout = (layouts or {}).get(path) or conventional_layout(path, shape, owner)
-        if layout is None and layouts is None:
-            raise UserError(
-                f"{path}, shape {shape}: which axes are inputs is not known.\nGive"
-                " layouts=initjax.find_layouts(model, params, x)."
-            )
+    layout = _layout(path, shape, owner, layouts)
     if layout is None:
         return Leaf("input", outputs=math.prod(shape) / math.prod(base))
     flat, flat_base = _flat(layout, shape), _flat(layout, base)
@@ -468,6 +487,19 @@ def _leaf(path, shape, base, owner, layouts) -> Leaf:
         return Leaf()
     role = "input" if inputs == 1 else "output" if outputs == 1 else "hidden"
     return Leaf(role, inputs, outputs, shape=flat, base=flat_base)
+
+
+def _layout(path, shape, owner, layouts) -> Layout | None:
+    """None of a vector."""
+    if len(shape) < 2 or path.rpartition("/")[2] in _VECTORS:
+        return None
+    layout = (layouts or {}).get(path) or conventional_layout(path, shape, owner)
+    if layout is None and layouts is None:
+        raise UserError(
+            f"{path}, shape {shape}: which axes are inputs is not known.\nGive"
+            " layouts=initjax.find_layouts(model, params, x)."
+        )
+    return layout
 
 
 def _flat(layout: Layout, shape) -> tuple[int, ...]:

@@ -219,12 +219,7 @@ class Config:
                 text = given if isinstance(given, str | Call) else repr(value)
                 object.__setattr__(self, name, Named(str(text), value))
         _told("activation", get_activation, self.activation)
-        sized = "base_width" if self.base_width else "base_depth" if self.base_depth else ""
-        if self.parametrization.value is None and sized:
-            raise UserError(
-                f"--{sized}={getattr(self, sized)} needs a --parametrization, such as mup."
-            )
-        if self.parametrization.value is not None and not sized:
+        if self.parametrization.value is not None and not (self.base_width or self.base_depth):
             raise UserError(
                 f"--parametrization={self.parametrization} needs --base_width, the width at which"
                 " the learning rate is tuned, such as --base_width=64."

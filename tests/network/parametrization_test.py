@@ -144,6 +144,20 @@ def test_labels_reach_optax_and_folding_trains_alike(optimizer):
         assert moved == pytest.approx(3 * 0.01 / 4, rel=0.2)
 
 
+def test_ntk():
+    """He's weights of variance 2, and the network of the standard parametrization."""
+    found = initjax.parametrization.ntk(WIDE, "sgd")
+    rules = [("kernel", "he_normal"), ("bias", "zeros")]
+    params = initjax.reinitialize(WIDE, found.rules(rules), jax.random.key(0))
+    kernel = params["Dense_1"]["kernel"]
+    assert float(kernel.var()) == pytest.approx(2, rel=4 * (2 / kernel.size) ** 0.5)
+    plain = initjax.reinitialize(WIDE, rules, jax.random.key(0))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found.multiply(params), plain
+    )
+    assert found.folded().rates["Dense_1/kernel"] == pytest.approx(1 / 64)
+
+
 def vit(**fields):
     return create_model("vit_tiny(patch_size=4)", **fields)
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from helpers import compiled_once, draw_dataset
 
+from initjax.comparison.grid import create_grid
 from initjax.support.errors import UserError
 from initjax.training import Config, Trainer
 from initjax.training.replicas import Member, Replicas
-from initjax.training.start import parametrization_of
+from initjax.training.start import model_of, parametrization_of
 
 SMALL = Config(
     model="mlp(width=16)", init="he_normal", batch_size=16, steps=2, warmup_steps=0, augment="none"
@@ -67,6 +68,16 @@ def test_a_replica_is_the_run():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), states, alone)
 
 
+def test_a_comparison_with_the_standard_one():
+    """Of settings; a base width alone would do nothing."""
+    texts = {"model": "mlp(width=8)", "base_width": "4", "parametrization": "standard,mup"}
+    grid = create_grid(texts, seeds=(0, 1))
+    assert [str(cell.config.parametrization) for cell in grid.cells] == ["standard", "mup"]
+    assert len({cell.group for cell in grid.cells}) == 2
+    with pytest.raises(UserError, match="--base_width needs a --parametrization, such as mup"):
+        create_grid({"base_width": "4"})
+
+
 def test_depth_and_width_of_a_model_by_name():
     config = Config(
         model="vit_tiny(patch_size=4, depth=4, width_multiplier=0.25)",
@@ -74,8 +85,6 @@ def test_depth_and_width_of_a_model_by_name():
         base_width=0.125,
         base_depth=1,
     )
-    from initjax.training.start import model_of
-
     found = parametrization_of(config, model_of(config, 10), (8, 8, 3))
     assert found.leaves["Block_3/Dense_1/kernel"].folded == 0.25
     lenet = dataclasses.replace(SMALL, model="lenet", **MUP)
@@ -87,8 +96,6 @@ def test_depth_and_width_of_a_model_by_name():
     ("settings", "message"),
     [
         ({"parametrization": "mup"}, "--parametrization=mup needs --base_width"),
-        ({"base_width": 8.0}, "--base_width=8.0 needs a --parametrization, such as mup"),
-        ({"base_depth": 2}, "--base_depth=2 needs a --parametrization"),
         ({"parametrization": "mpu", "base_width": 8.0}, "--parametrization: Unknown"),
         ({"parametrization": "mup", "base_width": -1.0}, "--base_width=-1.0 must be 0 or more"),
     ],
