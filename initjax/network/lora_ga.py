@@ -32,9 +32,7 @@ class LoRAGA(AdapterStart):
 
     def begin(self, key, w, gradient):
         if gradient is None:
-            raise UserError(
-                "lora_ga needs the gradients of a batch: gradients=jax.grad(loss)(params)."
-            )
+            raise UserError("lora_ga needs gradients of a batch: gradients=jax.grad(loss)(params).")
         if 2 * self.rank > min(w.shape):
             raise UserError(f"rank={self.rank}: lora_ga needs twice as many inputs and outputs.")
         v, _, ut = jnp.linalg.svd(gradient, full_matrices=False)

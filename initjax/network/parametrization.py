@@ -27,6 +27,7 @@ from initjax.initializers.base import FanScaled
 from initjax.initializers.constant import Constant
 from initjax.initializers.fans import effective_fan, fans
 from initjax.initializers.layout import Layout
+from initjax.initializers.orthogonal import Orthogonal
 from initjax.initializers.rescale import Rescaled, rescale
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
@@ -527,7 +528,11 @@ def _root_mean_square(init, shape) -> float:
         return math.sqrt((init if own == (-2, -1, ()) else plain).variance(shape))
     if isinstance(init, FanScaled):
         return effective_fan(init.mode, *fans(shape, groups=init.groups)) ** -0.5
-    with jax.ensure_compile_time_eval():  # measured: exact for orthogonal matrices
+    if isinstance(init, Orthogonal) and init.column_axis == -1:
+        inputs, outputs = math.prod(shape[:-1]), shape[-1]
+        widened = max(outputs / inputs, 1.0) ** 0.5 if init.rescale else 1.0
+        return widened * max(inputs, outputs) ** -0.5
+    with jax.ensure_compile_time_eval():  # measured, on one draw
         return float(jnp.sqrt(jnp.mean(jnp.square(init(jax.random.key(0), shape, jnp.float32)))))
 
 

@@ -20,7 +20,7 @@ mup = initjax.parametrization.mup
 def shapes(width, depth=3):
     sizes = [6, *[width] * (depth - 1), 5]
     return {
-        f"Dense_{i}": {"kernel": jnp.zeros(ends), "bias": jnp.zeros(ends[1])}
+        f"Dense_{i}": {"kernel": np.zeros(ends, np.float32), "bias": np.zeros(ends[1], np.float32)}
         for i, ends in enumerate(itertools.pairwise(sizes))
     }
 
@@ -51,30 +51,26 @@ def test_the_table(optimizer, rates):
     assert mup(BASE, WIDE, "adamw").rates == mup(BASE, WIDE, "adam").rates
 
 
-@pytest.mark.parametrize("init", ["he_normal", "normal(stddev=0.02)", "orthogonal", "nspl"])
-def test_initial_sizes(init):
-    """Variance of the base width for inputs and outputs, 1 / m of it between, from any start."""
-    value = initjax.get(init)
-    found = mup(BASE, WIDE)
-
-    def rms(shape):
-        return np.sqrt(np.mean(np.square(value(jax.random.key(3), shape)), dtype=np.float64))
-
-    for path, ends, power in (
-        ("Dense_0/kernel", (0, 1), 0),
-        ("Dense_1/kernel", (1, 1), -0.5),
-        ("Dense_2/kernel", (1, 2), 0),
-    ):
-        here, base = (tuple((6, width, 5)[i] for i in ends) for width in (64, 16))
-        drawn = rms(here) * found.leaves[path].initial(value)
-        # Two samples' standard error of a root mean square: sqrt((kurtosis - 1) / (4 n)).
-        kurtosis = 3.0 if init != "nspl" else value.distribution.kurtosis
-        error = sum((kurtosis - 1) / (4 * np.prod(s)) for s in (here, base)) ** 0.5
-        expected = rms(base) * 4**power
-        assert abs(drawn - expected) <= (1e-6 if init == "orthogonal" else 4 * error) * expected
-    if init in ("he_normal", "normal(stddev=0.02)"):
-        factors = [found.leaves[f"Dense_{i}/kernel"].initial(value) for i in range(3)]
-        assert factors == ([1, 1, 2] if init == "he_normal" else [1, 0.5, 1])
+@pytest.mark.parametrize(
+    ("init", "factors"),
+    [
+        ("he_normal", (1, 1, 2)),
+        ("nspl", (1, 1, 2)),
+        ("normal(stddev=0.02)", (1, 0.5, 1)),
+        # Variances 2 / (in + out): of the base width 2/22, 2/32 and 2/21.
+        ("glorot_uniform", ((70 / 22) ** 0.5, 1, (69 / 21) ** 0.5)),
+        ("orthogonal", (2, 1, 2)),  # 1 / max(in, out)
+        ("scaled_orthogonal", (1, 1, 2)),
+        (lambda key, shape, dtype: jnp.full(shape, shape[0] ** -1.0, dtype), (1, 2, 4)),  # measured
+        ("zeros", (1, 1, 1)),
+    ],
+)
+def test_initial_sizes(init, factors):
+    """Those of the base width for inputs and outputs, 1 / sqrt(m) of it between: from any start."""
+    value, leaves = initjax.get(init), mup(BASE, WIDE).leaves
+    found = [leaves[f"Dense_{i}/kernel"].initial(value) for i in range(3)]
+    assert found == pytest.approx(factors, rel=1e-6)
+    assert [f == 1 for f in found] == [f == 1 for f in factors]
 
 
 def test_rules_draw_these_sizes_and_say_what_they_leave():
@@ -111,7 +107,7 @@ def test_at_the_base_width_nothing_changes(method):
 
 def train(optimizer, params, forward, steps=3):
     """Trained leaves' forward values."""
-    x = jax.random.normal(jax.random.key(1), (7, 6))
+    x = np.linspace(-1, 1, 42, dtype=np.float32).reshape(7, 6)
 
     def loss(params):
         h = x
@@ -119,11 +115,16 @@ def train(optimizer, params, forward, steps=3):
             h = jnp.tanh(h @ layer["kernel"] + layer["bias"])
         return jnp.mean((h - 1) ** 2)
 
-    state = optimizer.init(params)
-    for _ in range(steps):
+    def step(carry, _):
+        params, state = carry
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-        params = optax.apply_updates(params, updates)
-    return forward(params)
+        return (optax.apply_updates(params, updates), state), None
+
+    @jax.jit
+    def run(params):
+        return forward(jax.lax.scan(step, (params, optimizer.init(params)), length=steps)[0][0])
+
+    return run(params)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -162,37 +163,53 @@ def vit(**fields):
     return create_model("vit_tiny(patch_size=4)", **fields)
 
 
+@pytest.mark.slow
 def test_a_transformer():
     """Queries, norms, tables and what has three axes; the class token is a vector."""
     x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-    nets = [vit(depth=d, width_multiplier=w) for d, w in ((2, 0.125), (8, 0.25))]
+    nets = [vit(depth=d, width_multiplier=w) for d, w in ((1, 0.125), (4, 0.25))]
     found = of_module(read_parametrization("complete_p"), *nets, x)
-    roles = {path.rpartition("Block_7/")[2]: role for path, role in found.roles.items()}
+    roles, deep = found.roles, "Block_3/"
     assert roles["Conv_0/kernel"] == roles["class_token"] == roles["position_embedding"] == "input"
-    assert roles["attention/query/kernel"] == roles["Dense_1/kernel"] == "hidden"
-    assert roles["LayerNorm_0/scale"] == "input" and found.roles["Dense_0/kernel"] == "output"
-    m, deep = found.multipliers, "Block_7/"
+    assert roles[f"{deep}attention/query/kernel"] == roles[f"{deep}Dense_1/kernel"] == "hidden"
+    assert roles[f"{deep}LayerNorm_0/scale"] == "input" and roles["Dense_0/kernel"] == "output"
+    m, r = found.multipliers, found.rates
     assert m[f"{deep}attention/query/kernel"] == m[f"{deep}attention/query/bias"] == 2**-0.5
-    assert m[f"{deep}attention/out/kernel"] == m[f"{deep}Dense_1/bias"] == 1 / 4  # of 8 blocks, 2
+    assert m[f"{deep}attention/out/kernel"] == m[f"{deep}Dense_1/bias"] == 1 / 4
     assert m[f"{deep}Dense_0/kernel"] == 1 and m["Dense_0/kernel"] == 0.5
-    assert found.rates[f"{deep}Dense_1/kernel"] == 0.5 and found.rates[f"{deep}Dense_1/bias"] == 1
-    half = of_module(read_parametrization("depth_mup"), *nets, x)
-    assert half.multipliers[f"{deep}Dense_1/kernel"] == 0.5
-    assert half.rates[f"{deep}Dense_1/kernel"] == 0.25 and half.rates[f"{deep}Dense_1/bias"] == 0.5
-    sgd = of_module(read_parametrization("complete_p"), *nets, x, "sgd")
-    assert sgd.rates[f"{deep}Dense_1/kernel"] == 4  # 1 by width, m_L by depth
-    other = "depth_mup(blocks='layer', ends='x')"
+    assert r[f"{deep}Dense_1/kernel"] == 0.5 and r[f"{deep}Dense_1/bias"] == 1
+
+
+def blocks(number, width=4):
+    ends = {"Dense_0": (width, 2 * width), "Dense_1": (2 * width, width)}
+    block = {name: {"kernel": np.zeros(shape)} for name, shape in ends.items()}
+    return {f"Block_{i}": block for i in range(number)}
+
+
+def test_depth():
+    """Dey et al. 2025, table 1: a branch times m_L^(-a), rates within times m_L^(a - 1)."""
+    kernel = "Block_3/Dense_1/kernel"
+    for method, optimizer, multiplier, rate in (
+        ("depth_mup", "adam", 1 / 2, 1 / 2), ("complete_p", "adam", 1 / 4, 1),
+        ("depth_mup", "sgd", 1 / 2, 1), ("complete_p", "sgd", 1 / 4, 4),
+    ):  # fmt: skip
+        found = getattr(initjax.parametrization, method)(blocks(1), blocks(4, 8), optimizer)
+        width = 1 / 2 if optimizer == "adam" else 1
+        assert found.multipliers[kernel] == multiplier, method
+        assert found.rates[kernel] == found.rates["Block_0/Dense_0/kernel"] == rate * width
+        assert found.multipliers["Block_3/Dense_0/kernel"] == 1
     with pytest.raises(UserError, match=r"blocks='layer' matches no leaf. There are: Block_0/"):
-        of_module(read_parametrization(other), nets[0], nets[0], x)
+        initjax.parametrization.depth_mup(blocks(1), blocks(1), blocks="layer")
+    with pytest.raises(UserError, match=r"ends='x' matches no leaf of a block"):
+        initjax.parametrization.depth_mup(blocks(1), blocks(1), ends="x")
 
 
-@pytest.mark.parametrize("blocks", [10, 100])
-def test_branches_by_depth_keep_the_stream(blocks):
-    """ReLU from He's weights, branches times 1/sqrt(L): (1 + 1/L)^L, 2.59374 and 2.70481."""
-    tree = {f"Block_{i}": {"Dense_1": {"kernel": jnp.zeros((4, 4))}} for i in range(blocks)}
-    found = initjax.parametrization.depth_mup({"Block_0": tree["Block_0"]}, tree)
-    stream = np.prod([1 + m**2 for m in found.multipliers.values()])
-    assert stream == pytest.approx({10: 2.59374, 100: 2.70481}[blocks], abs=5e-6)
+@pytest.mark.parametrize(("number", "expected"), [(10, 2.59374), (100, 2.70481)])
+def test_branches_by_depth_keep_the_stream(number, expected):
+    """ReLU from He's weights, branches times 1/sqrt(L): (1 + 1/L)^L."""
+    found = initjax.parametrization.depth_mup(blocks(1), blocks(number))
+    ends = [m for path, m in found.multipliers.items() if "Dense_1" in path]
+    assert np.prod([1 + m**2 for m in ends]) == pytest.approx(expected, abs=5e-6)
 
 
 def test_axes_that_a_shape_does_not_tell():

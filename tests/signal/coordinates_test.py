@@ -12,7 +12,7 @@ from initjax.support.errors import UserError
 @pytest.mark.slow
 def test_slopes(tmp_path, capsys):
     """Three ReLU layers, sign steps of .01: .94 and 1.31 from He's start, muP within .1 of 0."""
-    flags = ["--widths=64,128,256,512", f"--out={tmp_path}"]
+    flags = ["--widths=64,256,1024", f"--out={tmp_path}"]
     found = coordinates.run(coordinates.parse(flags))
     standard, mup = (found[name].slopes for name in ("standard", "mup"))
     assert list(mup) == ["Dense_0", "Dense_1", "Dense_2"]  # in the order of execution
