@@ -45,7 +45,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")  # adam stands for all that divide by the 
 
 # Leaves with one width, whatever the number of their axes; a row of a table is looked up.
 _VECTORS = ("bias", "scale", "embedding")
-_ROUNDING = 1e-9
+_ROUNDING = 1e-6  # what float32 cannot tell from 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -521,7 +521,7 @@ def _root_mean_square(init, shape) -> float:
     if isinstance(init, Rescaled):
         return _root_mean_square(init.initializer, shape)
     if isinstance(init, (Scaled, Constant)):
-        return 1.0
+        return float(init != Constant(0.0, init.dtype))
     if isinstance(init, VarianceScaling):
         own = init.in_axis, init.out_axis, init.batch_axis
         plain = dataclasses.replace(init, in_axis=-2, out_axis=-1, batch_axis=())

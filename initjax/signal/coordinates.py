@@ -174,7 +174,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="by commas: standard, mup, depth_mup, complete_p (default: standard,mup)",
     )
     add("--base_width", type=float, default=None, help="default: the least of --widths")
-    add("--init", default="he_normal", help="initializer (default: he_normal)")
+    add("--init", default="lecun_normal", help="initializer (default: lecun_normal)")
     add("--activation", default="relu", help="activation of the model (default: relu)")
     add("--optimizer", default="adam", help="adam, whose first step are signs, or sgd")
     add("--learning_rate", type=float, default=0.01, help="at the base width (default: 0.01)")

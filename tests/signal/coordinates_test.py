@@ -11,7 +11,7 @@ from initjax.support.errors import UserError
 
 @pytest.mark.slow
 def test_slopes(tmp_path, capsys):
-    """Three ReLU layers, sign steps of .01: .94 and 1.31 from He's start, muP within .1 of 0."""
+    """Three ReLU layers, sign steps of .01: .94 and 1.31 from LeCun's start, muP within .1 of 0."""
     flags = ["--widths=64,256,1024", f"--out={tmp_path}"]
     found = coordinates.run(coordinates.parse(flags))
     standard, mup = (found[name].slopes for name in ("standard", "mup"))
