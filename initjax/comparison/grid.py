@@ -24,7 +24,8 @@ from initjax.support.naming import parse, split_names
 from initjax.training.config import Config
 
 STARTS = ("init", "dense_init", "bias_init", "init_from", "refine")
-_NAMES = ("init", "dense_init", "bias_init", "refine", "model")  # texts that are calls
+# Texts that are calls.
+_NAMES = ("init", "dense_init", "bias_init", "refine", "model", "parametrization")
 # Of one comparison there is one; `boundaries` and the rules are lists by themselves, and seeds are
 # given as such.
 _SINGLE = ("data_dir", "download", "workdir", "preset", "seed", "boundaries", "nesterov")
@@ -146,6 +147,9 @@ def create_grid(texts: Mapping[str, Any], seeds: Sequence[int] | None = None) ->
                 configs.append(config)
     if several:
         _check_starts(configs)
+    if all(config.parametrization.value is None for config in configs):
+        for name in values.keys() & {"base_width", "base_depth"}:
+            raise UserError(f"--{name} needs a --parametrization, such as mup.")
     rates = tuple(configs[0].learning_rate if rate is None else rate for rate in rates)
     return Grid(
         cells=tuple(Job(config) for config in configs),

@@ -28,7 +28,14 @@ EXAMPLES = """\
 # What stands together in --help; every flag is in one of these, which a test holds.
 GROUPS = {
     "The start": ("init", "dense_init", "bias_init", "init_from", "refine"),
-    "The network": ("model", "activation", "precision"),
+    "The network": (
+        "model",
+        "activation",
+        "parametrization",
+        "base_width",
+        "base_depth",
+        "precision",
+    ),
     "The data": ("dataset", "data_dir", "download", "stream", "image_size", "augment"),
     "How it is trained": (
         "preset",

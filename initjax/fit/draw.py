@@ -75,7 +75,22 @@ def from_fit(
     Laplace()
     """
     found = load(path)
-    chosen = _layer(found, layer, path)
+    return initializer_of(
+        _layer(found, layer, path), layer, law=law, scale=scale, mode=mode, zeros=zeros, dtype=dtype
+    )
+
+
+def initializer_of(
+    chosen: Analysis,
+    layer: str,
+    *,
+    law: str = "best",
+    scale: float | str = 2.0,
+    mode: str = "fan_in",
+    zeros: bool = False,
+    dtype=None,
+) -> VarianceScaling:
+    """`from_fit` of a layer of the findings; `layer` is what messages call it."""
     if scale == "fitted":
         if not (isinstance(chosen, Layer) and chosen.fan_in):
             raise UserError(f"{layer!r} has no fan_in; give scale as a number.")
@@ -174,23 +189,29 @@ def rules_from_fit(
       UserError (a ValueError): as `from_fit`, and where no leaf matches.
     """
     found = load(path)
+    if not found.layers:
+        raise UserError(f"{path} has no layers.")
+    return [
+        Rule(f"^{re.escape(name)}$", initializer_of(layer, layer.path, law=law, scale=scale))
+        for name, layer in layers_for(found, params, pattern)
+    ]
+
+
+def layers_for(found: Findings, params: Any, pattern: str) -> list[tuple[str, Layer]]:
+    """[(path of a leaf, the fitted layer at its relative depth)]; see `rules_from_fit`."""
     leaves = named_leaves(params)
     chosen = [(name, leaf.shape) for name, leaf in leaves if re.search(pattern, name)]
     if not chosen:
         shown = ", ".join(name for name, _ in leaves[:8])
         raise UserError(f"pattern={pattern!r} matches no leaf. There are: {shown or 'none'}.")
     fitted = [layer for layer in found.layers if len(layer.shape) > 1] or found.layers
-    if not fitted:
-        raise UserError(f"{path} has no layers.")
-    rules = []
+    pairs = []
     for kind in (True, False):
         new = [name for name, shape in chosen if (math.prod(shape[:-2]) > 1) == kind]
         old = [layer for layer in fitted if _is_spatial(layer) == kind] or fitted
         for i, name in enumerate(new):
-            layer = old[_same_depth(i, len(new), len(old))]
-            init = from_fit(path, f"^{re.escape(layer.path)}$", law=law, scale=scale)
-            rules.append(Rule(f"^{re.escape(name)}$", init))
-    return rules
+            pairs.append((name, old[_same_depth(i, len(new), len(old))]))
+    return pairs
 
 
 def _is_spatial(layer: Layer) -> bool:

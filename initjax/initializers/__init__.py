@@ -52,6 +52,10 @@ from initjax.initializers.orthogonal import (
     orthogonal as orthogonal,
     scaled_orthogonal as scaled_orthogonal,
 )
+from initjax.initializers.spectral import (
+    spectral as spectral,
+    spectral_normal as spectral_normal,
+)
 from initjax.initializers.identity import dirac as dirac, identity as identity, zero as zero
 from initjax.initializers.sparse import sparse as sparse
 from initjax.initializers.residual import (

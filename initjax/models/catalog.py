@@ -81,6 +81,28 @@ def create_model(name: str | Call, **fields: Any) -> nn.Module:
     return _taking_train(model)
 
 
+def resized(model: nn.Module, width: float | None = None, depth: int | None = None) -> nn.Module:
+    """`model` at another width and depth; None leaves them.
+
+    Raises:
+      UserError (a ValueError): a model without a field for it (width or width_multiplier; depth),
+        or that cannot have this one.
+
+    >>> resized(create_model("mlp(width=512)"), width=64).width
+    64
+    """
+    has = {field.name for field in dataclasses.fields(model)}
+    changes = {}
+    for asked, names in ((width, ("width", "width_multiplier")), (depth, ("depth",))):
+        if asked is None:
+            continue
+        name = next((name for name in names if name in has), None)
+        if name is None:
+            raise UserError(f"{type(model).__name__} has no field {' or '.join(names)}.")
+        changes[name] = asked if name == "width_multiplier" or asked % 1 else int(asked)
+    return model.clone(**changes)
+
+
 def _taken(name, fields) -> dict[str, Any]:
     """Those of our fields that a user's own model has, as values; fields of its own stay."""
     parameters = inspect.signature(MODELS.look_up(name)).parameters

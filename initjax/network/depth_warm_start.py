@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from initjax.network.paths import natural_order
 from initjax.network.warm_starts import Arrays, WarmStart, register
 from initjax.support.errors import UserError
 
@@ -51,12 +52,12 @@ class DepthWarmStart(WarmStart):
             ) from None
 
     def take(self, params, source):
-        old = _layers(source)
+        old = layers_of(source)
         chosen = {path: stage for path in old if (stage := self._stage(path)) is not None}
         if not chosen:
             raise UserError(f"layers={self.layers!r} matches no layer: {_list(old)}.")
         staged = "stage" in re.compile(self.layers).groupindex
-        new = _layers(params)
+        new = layers_of(params)
         waiting: dict[tuple, list[str]] = {}
         for path in new:
             stage = self._stage(path) if staged else ""
@@ -81,17 +82,13 @@ class DepthWarmStart(WarmStart):
         return match and (match.groupdict().get("stage") or "")
 
 
-def _layers(arrays: Arrays) -> dict[str, dict[str, np.ndarray]]:
+def layers_of(arrays: Arrays) -> dict[str, dict[str, np.ndarray]]:
     """{path of a layer: {name of an array: array}}, in order."""
     layers: dict[str, dict[str, np.ndarray]] = {}
-    for path in sorted(arrays, key=_order):
+    for path in sorted(arrays, key=natural_order):
         layer, _, name = path.rpartition("/")
         layers.setdefault(layer, {})[name] = arrays[path]
     return layers
-
-
-def _order(path: str):
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
 
 
 def _shapes(layer) -> tuple:

@@ -1,6 +1,7 @@
 """Names of the leaves of a parameter tree, and the parameters of one layer."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,11 @@ def named_leaves(tree) -> list[tuple[str, Any]]:
             is_value = _is_box(node) and inner[:1] == (jax.tree_util.GetAttrKey("value"),)
             leaves.append((path_name((*path, *inner[is_value:])), leaf))
     return leaves
+
+
+def natural_order(path: str) -> list[int | str]:
+    """A key to sort paths by, in which numbers count as numbers: Conv_2 before Conv_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
 
 
 def get_owner(tree: Any, path) -> Any:

@@ -138,7 +138,7 @@ def reinitialize(
     >>> reinitialize(stack, [rule], jax.random.key(0))["blocks"]["kernel"].shape
     (12, 64, 64)
     """
-    rules = _rules(rules)
+    rules = read_rules(rules)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     paths = [path for path, _ in named_leaves(params)]
     matches = first_matches([rule.pattern for rule in rules], paths)
@@ -161,7 +161,8 @@ def reinitialize(
     return jax.tree_util.tree_unflatten(structure, new_leaves)
 
 
-def _rules(rules) -> list[Rule]:
+def read_rules(rules) -> list[Rule]:
+    """`Rule`s of what `reinitialize` takes: pairs, a mapping, or rules."""
     if isinstance(rules, Mapping):
         rules = rules.items()
     if isinstance(rules, (str, Rule)):

@@ -68,11 +68,11 @@ class WarmStart(abc.ABC):
             from initjax import weights  # not at import: `import initjax` reads no files
 
             return {tensor.path: tensor.load() for tensor in weights.read(self.source).tensors}
-        return _by_path(self.source)
+        return arrays_of(self.source)
 
     def __call__(self, params: Any) -> tuple[Any, dict[str, str | None]]:
         """See `from_checkpoint`."""
-        old = _by_path(params)
+        old = arrays_of(params)
         taken = self.take(old, self.arrays())
         if not taken:
             raise UserError(f"Nothing of {_shown(self.source)} fits this network.")
@@ -93,7 +93,12 @@ def from_checkpoint(
       params: any tree of arrays, from any initializer. Where nothing is taken over they stay.
       source: what `initjax.weights.read` opens: the folder of a run of launch.py (its newest
         parameters), a file of weights; or a tree of arrays.
-      method: the name of one: "depth_warm_start" (`initjax.network.depth_warm_start`).
+      method: the name of one:
+        "depth_warm_start": layers in their order, by shape, such as VGG-19 from VGG-11;
+        "weight_selection", "subcloning": a smaller network from some units, or the most important;
+        "stacking": a deeper one from blocks one after the other, or each several times;
+        "net2net_wider", "net2net_deeper": a larger one that computes the same;
+        "filter_covariance", "laws": drawn like the trained ones, whatever the sizes.
       **options: of the method.
 
     Returns:
@@ -130,7 +135,8 @@ def read_warm_start(text: str | Call | WarmStart) -> WarmStart:
     return start
 
 
-def _by_path(tree) -> dict[str, Any]:
+def arrays_of(tree: Any) -> dict[str, Any]:
+    """{path: leaf}."""
     return dict(named_leaves(tree))
 
 

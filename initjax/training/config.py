@@ -19,6 +19,7 @@ from initjax.data.augmentation import AUGMENTATIONS
 from initjax.data.images import MAX_SIZE
 from initjax.initializers.catalog import get
 from initjax.models.catalog import create_model, model_names
+from initjax.network.parametrization import STANDARD, read_parametrization
 from initjax.network.warm_starts import read_warm_start
 from initjax.support.arguments import one_of
 from initjax.support.command import program
@@ -52,6 +53,9 @@ _LATER = (
     "stream",
     "warmup_epochs",
     "decayed",
+    "parametrization",
+    "base_width",
+    "base_depth",
 )
 
 
@@ -96,6 +100,7 @@ _NAMED: dict[str, tuple[Callable, bool]] = {
     "refine": (_refinement, True),
     "model": (_model, False),
     "learning_rate_rules": (read_rules, True),
+    "parametrization": (read_parametrization, False),
 }
 
 
@@ -109,7 +114,8 @@ class Config:
 
     init, dense_init, bias_init, init_from, refine and model are given as texts or as what these
     name; either way they become `Named`: a text, with an initializer, a `WarmStart`, or a `Call`,
-    as its `value`. So does the text of learning_rate_rules; its value is pairs (pattern, factor).
+    as its `value`. So do the texts of learning_rate_rules, whose value is pairs (pattern, factor),
+    and of parametrization, whose value is None for the standard one.
     """
 
     init: str = _flag("nspl", "Initializer, such as he_normal or 'nspl(alpha=1.5, ratio=30)'.")
@@ -149,6 +155,16 @@ class Config:
         "Factors on the learning rate by layer, such as 'Conv_0=0.5,Dense=0.1': regular expressions"
         " that are searched in a parameter's path; the first that is found counts.",
     )
+    parametrization: str = _flag(
+        STANDARD,
+        "standard; mup, depth_mup or complete_p keep training the same at every --base_width.",
+    )
+    base_width: float = _flag(
+        0.0,
+        "Width (or width_multiplier) of the model at which --parametrization is the standard one,"
+        " and the learning rate is tuned.",
+    )
+    base_depth: int = _flag(0, "Depth of that model; 0: as deep as --model.")
     momentum: float = _flag(0.9, "Momentum of sgd; first moment decay of adam and adamw.")
     nesterov: bool = _flag(True, "Nesterov momentum.")
     weight_decay: float = _flag(
@@ -225,6 +241,8 @@ class Config:
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("eval_every", 0 < self.eval_every < float("inf"), "positive and finite"),
             ("seed", 0 <= self.seed < 2**32, "in [0, 2^32)"),
+            ("base_width", 0 <= self.base_width < float("inf"), "0 or more and finite"),
+            ("base_depth", self.base_depth >= 0, "0 or more"),
             ("boundaries", all(0 < b < 1 for b in self.boundaries), "fractions between 0 and 1"),
             ("boundaries", list(self.boundaries) == sorted(self.boundaries), "in rising order"),
         ):
@@ -238,6 +256,11 @@ class Config:
                 text = given if isinstance(given, str | Call) else repr(value)
                 object.__setattr__(self, name, Named(str(text), value))
         _told("activation", get_activation, self.activation)
+        if self.parametrization.value is not None and not (self.base_width or self.base_depth):
+            raise UserError(
+                f"--parametrization={self.parametrization} needs --base_width, the width at which"
+                " the learning rate is tuned, such as --base_width=64."
+            )
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Steps of the run.

@@ -1,6 +1,7 @@
-"""Factors on the learning rate, by layer: --learning_rate_rules='Conv_0=0.5,Dense=0.1'."""
+"""Factors on the learning rate, by layer: --learning_rate_rules='Conv_0=0.5,Dense=0.1', or those of
+a parametrization, --parametrization=mup."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import optax
@@ -59,3 +60,32 @@ def scale_by_rules(rules: Sequence[tuple[str, float]]) -> optax.GradientTransfor
         return jax.tree.map(lambda u, factor: u * factor, updates, factors(updates)), state
 
     return optax.GradientTransformation(init, update)
+
+
+def scale_by_path(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies what an optimizer adds to the parameter at a path by its rate; as the last."""
+
+    def update(updates, params):
+        del params
+        return _mapped(lambda u, rate: u * rate, rates, updates)
+
+    return optax.stateless(update)
+
+
+def add_decay(weight_decay, rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """`optax.add_decayed_weights`, divided by the rate of each path that has one."""
+    if not rates:
+        return optax.add_decayed_weights(weight_decay)
+
+    def update(updates, params):
+        return _mapped(lambda u, rate, p: u + weight_decay / rate * p, rates, updates, params)
+
+    return optax.stateless(update)
+
+
+def _mapped(function, rates, updates, *trees):
+    """A tree of function(update, rate, *leaves)."""
+    own = jax.tree.unflatten(
+        jax.tree.structure(updates), [rates[path] for path, _ in named_leaves(updates)]
+    )
+    return jax.tree.map(function, updates, own, *trees)

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from initjax.training.config import Config
-from initjax.training.layer_rates import scale_by_rules
+from initjax.training.layer_rates import add_decay, scale_by_path, scale_by_rules
 
 
 def create_schedule(config: Config, total_steps: int, peak=None) -> optax.Schedule:
@@ -34,7 +34,10 @@ def create_schedule(config: Config, total_steps: int, peak=None) -> optax.Schedu
 
 
 def create_optimizer(
-    config: Config, total_steps: int, numbers: Mapping[str, Any] | None = None
+    config: Config,
+    total_steps: int,
+    numbers: Mapping[str, Any] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
     """sgd, adam or adamw.
 
@@ -48,30 +51,39 @@ def create_optimizer(
       config: of the run.
       total_steps: that it takes.
       numbers: learning_rate, momentum and weight_decay in place of the Config's; may be traced.
+      rates: {path: factor of its learning rate} by the run's parametrization. Weight decay is
+        divided by it, so that their product stays.
     """
     if numbers is None:
         numbers = vars(config)
     rules = config.learning_rate_rules.value
-    optimizer = _create_optimizer(config, total_steps, numbers)
-    return optax.chain(optimizer, scale_by_rules(rules)) if rules else optimizer
+    if rates and set(rates.values()) == {1.0}:
+        rates = None
+    parts = [_create_optimizer(config, total_steps, numbers, rates or {})]
+    if rates:
+        parts.append(scale_by_path(rates))
+    if rules:
+        parts.append(scale_by_rules(rules))
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
-def _create_optimizer(config, total_steps, numbers):
+def _create_optimizer(config, total_steps, numbers, rates):
     schedule = create_schedule(config, total_steps, numbers["learning_rate"])
     mask = _kernels if config.decayed == "kernels" else None
-    if config.optimizer == "adamw":
-        return optax.adamw(
-            schedule,
-            b1=numbers["momentum"],
-            weight_decay=numbers["weight_decay"],
-            mask=mask,
-            nesterov=config.nesterov,
-        )
-    if config.optimizer == "adam":
-        main = optax.adam(schedule, b1=numbers["momentum"], nesterov=config.nesterov)
-    else:
-        main = optax.sgd(schedule, momentum=numbers["momentum"], nesterov=config.nesterov)
-    return optax.chain(optax.add_decayed_weights(numbers["weight_decay"], mask), main)
+    decay = add_decay(numbers["weight_decay"], rates)
+    if mask is not None:
+        decay = optax.masked(decay, mask)
+    if config.optimizer != "adamw":
+        if config.optimizer == "adam":
+            main = optax.adam(schedule, b1=numbers["momentum"], nesterov=config.nesterov)
+        else:
+            main = optax.sgd(schedule, momentum=numbers["momentum"], nesterov=config.nesterov)
+        return optax.chain(decay, main)
+    return optax.chain(  # as optax.adamw is
+        optax.scale_by_adam(b1=numbers["momentum"], nesterov=config.nesterov),
+        decay,
+        optax.scale_by_learning_rate(schedule),
+    )
 
 
 def _kernels(params):

@@ -27,7 +27,7 @@ from initjax.support.files import user_path
 from initjax.training.config import Config
 from initjax.training.inference import Run, load_run
 from initjax.training.randomness import run_key, weights_key
-from initjax.training.start import drawn_by, model_of
+from initjax.training.start import drawn_by, model_of, parametrization_of
 
 # Of a random start; a run has its own.
 _OF_THE_START = ("model", "init", "activation")
@@ -38,7 +38,8 @@ def untrained(config: Config, dataset: data.Dataset) -> Run:
     """What `load_run` returns of a run, of one that has not begun."""
     model = model_of(config, dataset.num_classes)
     key = weights_key(run_key(config.seed))
-    variables = drawn_by(model, dataset.train_images.shape[1:], key)(key)
+    shape = dataset.train_images.shape[1:]
+    variables = drawn_by(model, shape, key, parametrization_of(config, model, shape))(key)
     return Run(model, variables, data.Normalization(dataset.mean, dataset.std), config)
 
 

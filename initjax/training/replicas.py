@@ -96,11 +96,12 @@ class Replicas:
         self._trainer, self._dataset = trainer, dataset
         self._image_shape = trainer.feed.image_shape
         self._zeros = jax.device_get(zero_metrics(dataset.num_classes))
-        optimizer = create_optimizer(config, self.total_steps)
-        self._state_of = functools.partial(state_of, optimizer)
+        self._state_of = functools.partial(state_of, trainer.create_optimizer())
         self._compiled_state_of = jax.jit(self._state_of)
         # Once a start, not a seed.
-        self._drawn_by = cached(lambda model: drawn_by(model, self._image_shape, run_key(0)))
+        self._drawn_by = cached(
+            lambda model: drawn_by(model, self._image_shape, run_key(0), trainer.parametrization)
+        )
 
     @property
     def compile_seconds(self) -> float:

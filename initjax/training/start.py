@@ -8,8 +8,9 @@ import numpy as np
 
 from initjax.data.augmentation import normalize
 from initjax.data.dataset import Dataset
-from initjax.models.catalog import create_model
+from initjax.models.catalog import create_model, resized
 from initjax.models.sizes import bounded
+from initjax.network.parametrization import Parametrization, initial_factors, of_module
 from initjax.refine import methods
 from initjax.refine.reports import Report
 from initjax.support.compiling import OF_SAMPLERS, compile_program
@@ -41,16 +42,46 @@ def on_axis(model, axis_name: str | None):
     return model.clone(axis_name=axis_name) if hasattr(model, "axis_name") else model
 
 
-def drawn_by(model, image_shape, key):
+def parametrization_of(config: Config, model, image_shape) -> Parametrization | None:
+    """What --parametrization makes of a run's model, which is left as it is; None: nothing.
+
+    Raises:
+      UserError: a model whose width cannot be changed, or that the parametrization does not fit.
+    """
+    if config.parametrization.value is None:
+        return None
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    try:
+        base = resized(model, config.base_width or None, config.base_depth or None)
+        found = of_module(config.parametrization.value, base, model, images, config.optimizer)
+    except UserError as error:
+        raise UserError(f"--parametrization={config.parametrization}: {error}") from None
+    return found.folded()
+
+
+def drawn_by(model, image_shape, key, parametrization: Parametrization | None = None):
     """The compiled `model.init`, for keys such as `key`: key -> variables, whatever the seed.
+
+    Weights are of the size that a parametrization gives them.
 
     Raises:
       UserError: the network is more than this machine can train; or it shrinks these images to
         nothing: it would train on its last bias, or on NaN.
     """
-    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape))))
+    factors = {}
+    if parametrization is not None:
+        dense_init = getattr(model, "dense_init", None)
+        factors = initial_factors(parametrization, model.kernel_init, dense_init)
+
+    def draw(key):
+        variables = model.init(key, jnp.zeros((1, *image_shape)))
+        if not factors:
+            return variables
+        params = parametrization.scale(variables["params"], factors)
+        return {**variables, "params": params}
+
     with bounded(type(model).__name__, COPIES):
-        program = init.trace(key)
+        program = jax.jit(draw).trace(key)
     if empty := _first_empty(program.jaxpr):
         size = "x".join(map(str, image_shape))
         raise UserError(
@@ -99,7 +130,9 @@ def warm_started(config: Config, params):
     return params, {"init_from": config.init_from, "origins": origins}
 
 
-def create_state(model, optimizer, image_shape, key, variables=None) -> TrainState:
+def create_state(
+    model, optimizer, image_shape, key, variables=None, parametrization=None
+) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -108,9 +141,10 @@ def create_state(model, optimizer, image_shape, key, variables=None) -> TrainSta
       image_shape: (H, W, C).
       key: of the weights.
       variables: to start from, in place of what `model.init` draws.
+      parametrization: of the run, if any.
     """
     if variables is None:
-        variables = drawn_by(model, image_shape, key)(key)
+        variables = drawn_by(model, image_shape, key, parametrization)(key)
     return jax.device_get(jax.jit(functools.partial(state_of, optimizer))(variables))
 
 

@@ -16,7 +16,14 @@ from initjax.training.feed import Feed
 from initjax.training.objective import means, zero_metrics
 from initjax.training.optimizers import create_optimizer
 from initjax.training.randomness import refinement_key, run_key, step_keys, weights_key
-from initjax.training.start import Refinement, create_state, model_of, on_axis, warm_started
+from initjax.training.start import (
+    Refinement,
+    create_state,
+    model_of,
+    on_axis,
+    parametrization_of,
+    warm_started,
+)
 from initjax.training.statistics import LayerStatistics
 from initjax.training.step import TrainState, eval_step, train_step
 
@@ -33,6 +40,7 @@ class Trainer:
     Attributes:
       identity: of this run, on its devices; of each replica.
       statistics: of the layers, for a run that records them; else None.
+      parametrization: of the run's model; None: the standard one.
 
     Args:
       config: the run's settings.
@@ -64,7 +72,8 @@ class Trainer:
         if config.record_statistics or self._tells_layers:
             self.statistics = LayerStatistics(self.model, dataset, key)
         self.identity = self.devices.place_own(identity(config))
-        self._optimizer = create_optimizer(config, self.total_steps)
+        self.parametrization = parametrization_of(config, self.model, self.feed.image_shape)
+        self._optimizer = self.create_optimizer()
         program = self.devices.program
         self._order = program(self._order_of)
         self._evaluate = program(self._evaluate_rows, self.model)
@@ -73,6 +82,11 @@ class Trainer:
                 functools.partial(self._run_steps, num_steps=num_steps), self.model
             )
         )
+
+    def create_optimizer(self, numbers=None):
+        """The run's optax transformation; see `create_optimizer`."""
+        rates = {} if self.parametrization is None else self.parametrization.rates
+        return create_optimizer(self.config, self.total_steps, numbers, rates)
 
     @property
     def compile_seconds(self) -> float:
@@ -86,7 +100,9 @@ class Trainer:
     def create_state(self, variables=None) -> TrainState:
         """The state before the first step, on every device; of `variables` if there are any."""
         key = weights_key(self._key)
-        state = create_state(self.model, self._optimizer, self.feed.image_shape, key, variables)
+        state = create_state(
+            self.model, self._optimizer, self.feed.image_shape, key, variables, self.parametrization
+        )
         if state.batch_stats and self.devices.number > 1 and not hasattr(self.model, "axis_name"):
             raise UserError(
                 f"{type(self.model).__name__} has batch statistics, which {self.devices.number}"
@@ -167,7 +183,7 @@ class Trainer:
     def _run_steps(self, state_and_totals, kept, *, num_steps):
         (identity, order), data = kept
         key = run_key(identity["seed"])
-        optimizer = create_optimizer(self.config, self.total_steps, identity)
+        optimizer = self.create_optimizer(identity)
 
         def step(carry, _):
             state, totals = carry

@@ -57,7 +57,8 @@ def test_every_flag_that_may_have_several_values_has(name):
         "weight_decay": "0,1e-4", "warmup_steps": "0,3", "label_smoothing": "0,0.1",
         "warmup_epochs": "0,0.5", "decayed": "all,kernels",
         "loss": "softmax_cross_entropy,squared_error",
-        "init_from": ",runs/a",
+        "init_from": ",runs/a", "parametrization": "standard,mup", "base_width": "8,16",
+        "base_depth": "1,2",
     }[name]  # fmt: skip
     first, second = (getattr(c, name) for c in dict.fromkeys(j.config for j in _jobs(name, two)))
     assert first != second
@@ -65,7 +66,9 @@ def test_every_flag_that_may_have_several_values_has(name):
 
 
 def _jobs(name, text):
-    return create_grid({name: text}).jobs()
+    needed = {"parametrization": {"base_width": "8"}, "base_width": {"parametrization": "mup"}}
+    needed["base_depth"] = needed["base_width"]
+    return create_grid({name: text} | needed.get(name, {})).jobs()
 
 
 def test_one_value_of_each_is_the_config_of_a_single_run():

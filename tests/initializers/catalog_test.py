@@ -65,7 +65,7 @@ def test_the_package_has_the_face_and_no_more_modules():
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     wings = {path.parent.name for path in (ROOT / "initjax").glob("*/__init__.py")}
-    assert set(done.stdout.split()) <= wings | {"meanfield"}
+    assert set(done.stdout.split()) <= wings | {"meanfield", "parametrization"}
 
 
 OWN = """

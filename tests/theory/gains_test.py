@@ -179,3 +179,9 @@ def test_refuses(call, message):
 def test_host_values():
     assert isinstance(gain("relu"), float)
     assert np.isclose(gain("relu") ** 2, 2, rtol=0, atol=1e-13)
+
+
+def test_unit_scaling_of_relu():
+    """Blake et al. 2023 scale to unit variance, not second moment: sqrt(2 / (1 - 1/pi))."""
+    variance = second_moment("relu") - expectation("relu") ** 2
+    assert variance**-0.5 == pytest.approx(1.712859, abs=5e-7)

@@ -1,0 +1,20 @@
+"""OLoRA: adapters from a QR decomposition."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from initjax.network.adapters import AdapterStart, register
+
+
+@register("olora")
+@dataclasses.dataclass(frozen=True)
+class OLoRA(AdapterStart):
+    """W0^T = Q R: B = Q_r^T, A = R_r^T, and W0 <- W0 - s A B (Buyukakyuz 2024, arXiv:2406.01775).
+
+    B has orthonormal rows; transposed, since other libraries' weights are (out, in).
+    """
+
+    def begin(self, key, w, gradient):
+        q, r = jnp.linalg.qr(w.T)
+        return r[: self.rank].T, q[:, : self.rank].T
