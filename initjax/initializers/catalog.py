@@ -22,7 +22,7 @@ def kurtosis(name: str) -> float | None:
     if isinstance(init, (Scaled, VarianceScaling)):
         return init.distribution.kurtosis
     w = np.asarray(init(jax.random.key(0), (512, 512)), np.float64)
-    return None if w.std() == 0 else float(np.mean(w**4) / np.mean(w**2) ** 2)
+    return None if np.ptp(w) == 0 else float(np.mean(w**4) / np.mean(w**2) ** 2)
 
 
 def _shown(value: float | None) -> str:

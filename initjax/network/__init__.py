@@ -1,8 +1,16 @@
 """A model's parameter tree and its layers: rules by path, starts from another network's, and taps
 into what layers put out."""
 
+from initjax.network.attention_rules import (
+    gated_linear_unit as gated_linear_unit,
+    mimetic_attention as mimetic_attention,
+)
 from initjax.network.depth_warm_start import (
     DepthWarmStart as DepthWarmStart,
+)
+from initjax.network.joint_rules import (
+    JointRule as JointRule,
+    Part as Part,
 )
 from initjax.network.layouts import (
     find_layouts as find_layouts,
@@ -12,9 +20,25 @@ from initjax.network.paths import (
     path_key as path_key,
     path_name as path_name,
 )
+from initjax.network.residual_rules import (
+    fixup_rules as fixup_rules,
+    zero_gamma as zero_gamma,
+)
 from initjax.network.rules import (
     Rule as Rule,
     reinitialize as reinitialize,
+)
+from initjax.network.sequence_rules import (
+    chrono_rule as chrono_rule,
+    lru_rule as lru_rule,
+    mamba_rules as mamba_rules,
+)
+from initjax.network.sparsity import (
+    erk_densities as erk_densities,
+    erk_masks as erk_masks,
+)
+from initjax.network.torch_rules import (
+    torch_rules as torch_rules,
 )
 from initjax.network.warm_starts import (
     from_checkpoint as from_checkpoint,

@@ -1,12 +1,15 @@
-"""Names of the leaves of a parameter tree, and the parameters of one layer."""
+"""Names of the leaves of a parameter tree, patterns for them, and the parameters of one layer."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from initjax.support.errors import UserError
 
 
 def path_name(path) -> str:
@@ -25,6 +28,14 @@ def named_leaves(tree) -> list[tuple[str, Any]]:
             is_value = _is_box(node) and inner[:1] == (jax.tree_util.GetAttrKey("value"),)
             leaves.append((path_name((*path, *inner[is_value:])), leaf))
     return leaves
+
+
+def compile_pattern(pattern: str) -> re.Pattern:
+    """The regular expression; a UserError where it is none."""
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UserError(f"pattern={pattern!r} is not a regular expression: {error}.") from None
 
 
 def get_owner(tree: Any, path) -> Any:

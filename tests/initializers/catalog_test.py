@@ -22,6 +22,8 @@ DOCS = ROOT / "docs"
 NO_NAMES = {
     "axes_from_einsum": "gives axes",
     "deepnorm": "gives two constants",
+    "deepnorm_encoder_decoder": "gives four constants",
+    "dks": "gives an activation and its initializers",
     "edge_of_chaos": "gives a point, whose kernel and bias have names",
     "fans": "gives fans",
     "fans_from_einsum": "gives fans",
@@ -31,6 +33,8 @@ NO_NAMES = {
     "names": "lists names",
     "rescale": "takes an initializer",
     "residual_scale": "gives a number",
+    "t_fixup_scale": "gives a number",
+    "tat": "gives an activation and its initializers",
 }
 
 
