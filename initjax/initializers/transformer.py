@@ -161,7 +161,7 @@ def deepnorm_encoder_decoder(
 
     >>> encoder, decoder = deepnorm_encoder_decoder(6, 6)
     >>> round(encoder.alpha, 6), round(decoder.beta, 6)
-    (1.417938, 0.343325)
+    (1.417938, 0.343295)
     """
     n = count(num_encoder_layers, "num_encoder_layers")
     m = count(num_decoder_layers, "num_decoder_layers")
