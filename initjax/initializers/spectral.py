@@ -40,7 +40,7 @@ def spectral(scale: float = 1.0, *, dtype=None) -> Spectral:
     """Normal weights whose spectral norm is of the order of sqrt(out / in), whatever the width.
 
     It is s (sqrt(in) + sqrt(out)) in wide layers (Yang, Simon & Bernstein 2023, A spectral
-    condition for feature learning, arXiv:2310.17813). Inputs of a kernel are those of all positions.
+    condition for feature learning, arXiv:2310.17813). A kernel's inputs are of all positions.
 
     Args:
       scale: what the weights are multiplied by.

@@ -59,7 +59,8 @@ def fixup_rules(
     branches = _branches(params, block, kernel)
     rules = []
     for paths in branches:
-        rules += [_exactly(path, fixup(len(branches), len(paths))) for path in paths[:-1]]
+        init = fixup(len(branches), len(paths))
+        rules += [_exactly(path, init) for path in paths[:-1]]
         rules.append(_exactly(paths[-1], zeros))
     return rules if head is None else [*rules, Rule(head, zeros)]
 
