@@ -13,9 +13,11 @@ import numpy as np
 from initjax.initializers.base import INITIALIZERS, entries
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
+from initjax.support.caching import cached
 from initjax.support.naming import Call
 
 
+@cached
 def kurtosis(name: str) -> float | None:
     """Of the law; of a 512 x 512 sample where it has none in closed form; None of a constant."""
     init = get(name)

@@ -56,7 +56,12 @@ def test_shortcuts_need_less():
 
 
 @pytest.mark.parametrize(
-    "activation, depth, zeta", [("tanh", 50, 1.5), ("softplus", 100, 1.5), ("silu", 10, 2.0)]
+    "activation, depth, zeta",
+    [
+        ("tanh", 50, 1.5),
+        ("softplus", 100, 1.5),
+        pytest.param("silu", 10, 2.0, marks=pytest.mark.slow),
+    ],
 )
 def test_the_four_conditions(activation, depth, zeta):
     phi = dks(activation, depth=depth, zeta=zeta).activation
@@ -74,18 +79,18 @@ def test_the_four_conditions(activation, depth, zeta):
 
 
 def test_a_deep_network_keeps_its_signals():
-    """Fifty layers of width 64, which plain tanh would shrink and ReLU make one of."""
+    """Fifty layers of width 64: plain tanh shrinks the signal, as q_l ~ 1 / (2 l), DKS does not."""
     shaped, width = dks("tanh", depth=50), 64
     keys = jax.random.split(jax.random.key(0), 50)
     layers = jax.vmap(lambda key: shaped.kernel_init(key, (width, width)))(keys)
-    x = jax.random.normal(keys[0], (2, width))
-    x = x / jnp.sqrt((x**2).mean(1, keepdims=True))
-    before = float((x[0] * x[1]).mean())
-    y, _ = jax.lax.scan(lambda x, w: (shaped.activation(x @ w), None), x, layers)
-    size = (y**2).mean(1)
-    assert (abs(size - 1) < 0.3).all()
-    # The slope of the network's cosine map is between C_f(0)'s and zeta.
-    assert abs(float((y[0] * y[1]).mean() / jnp.sqrt(size.prod())) - before) < 0.4
+    x = jax.random.normal(keys[0], (8, width))
+
+    def last_size(activation):
+        y, _ = jax.lax.scan(lambda x, w: (activation(x @ w), None), x, layers)
+        return float((y**2).mean())
+
+    assert 0.5 < last_size(shaped.activation) < 2
+    assert last_size(jnp.tanh) < 0.05
     assert not shaped.bias_init(keys[0], (3,)).any()
 
 

@@ -11,10 +11,10 @@ from initjax import erk_densities, erk_masks
 from initjax.support.errors import UserError
 
 SHAPES = {
-    "conv1": {"kernel": (3, 3, 3, 64), "bias": (64,)},
-    "conv2": {"kernel": (3, 3, 64, 128)},
-    "conv3": {"kernel": (1, 1, 128, 257)},
-    "head": {"kernel": (257, 10), "bias": (10,)},
+    "conv1": {"kernel": (3, 3, 3, 16), "bias": (16,)},
+    "conv2": {"kernel": (3, 3, 16, 32)},
+    "conv3": {"kernel": (1, 1, 32, 67)},
+    "head": {"kernel": (67, 10), "bias": (10,)},
 }
 TREE = jax.tree.map(jnp.zeros, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
 KERNELS = {f"{layer}/kernel": leaves["kernel"] for layer, leaves in SHAPES.items()}
