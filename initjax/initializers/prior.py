@@ -45,7 +45,7 @@ def prior_bias(probability: float = 0.01, *, dtype=None) -> Constant:
 class ClassPrior(Structured):
     """See `class_prior`."""
 
-    probabilities: tuple[float, ...] = ()
+    probabilities: Sequence[float] = ()
     dtype: str | None = None
     factory = "class_prior"
     least_axes: ClassVar[int] = 1

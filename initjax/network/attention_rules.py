@@ -21,8 +21,8 @@ _ATTENTION = ("query", "key", "value", "out")
 class MimeticAttention:
     """The weights of one attention layer; see `mimetic_attention`."""
 
-    alphas: tuple[float, float]
-    betas: tuple[float, float]
+    alphas: tuple[float, ...]
+    betas: tuple[float, ...]
     num_heads: int | None
 
     def __call__(self, key, parts, dtype):
@@ -129,17 +129,12 @@ class GatedPair:
         keys = jax.random.split(key)
         scales = {"gate": 1.0, "up": gain(self.activation) ** 2}
         return {
-            role: laid_out(variance_scaling(scales[role]), _known(parts[role]))(
+            role: laid_out(variance_scaling(scales[role]), parts[role].known_layout())(
                 key_of, parts[role].shape, dtype
             )
             for key_of, role in zip(keys, ("gate", "up"), strict=True)
             if role in parts
         }
-
-
-def _known(part: Part):
-    part.fan_in()  # raises where the axes are not known
-    return part.layout
 
 
 def gated_linear_unit(

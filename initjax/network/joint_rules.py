@@ -27,18 +27,22 @@ class Part:
     shape: tuple[int, ...]
     layout: Layout | None = None
 
-    def fan_in(self) -> float:
-        """The inputs of the layer.
+    def known_layout(self) -> Layout:
+        """The layout.
 
         Raises:
-          UserError (a ValueError): the axes are not known.
+          UserError (a ValueError): it is not known.
         """
         if self.layout is None:
             raise UserError(
                 "which axes are inputs is not known.\nGive reinitialize layouts="
                 "initjax.find_layouts(model, params, x)."
             )
-        return self.layout.fans(self.shape)[0]
+        return self.layout
+
+    def fan_in(self) -> float:
+        """The inputs of the layer; raises as `known_layout`."""
+        return self.known_layout().fans(self.shape)[0]
 
 
 Joint = Callable[[jax.Array, Mapping[str, Part], Any], Mapping[str, jax.Array]]

@@ -170,7 +170,7 @@ def reinitialize(
             new_leaves.append(_initialize(init, leaf, path, scale, key))
         except ValueError as error:  # UserError too
             raise UserError(
-                f"{path}, shape {np.shape(leaf)}, rule {rule.pattern!r}: {error}"
+                f"{path}, shape {np.shape(leaf)}, rule {roles[match[0]][2]!r}: {error}"
             ) from error
     return jax.tree_util.tree_unflatten(structure, new_leaves)
 

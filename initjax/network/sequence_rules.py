@@ -1,7 +1,6 @@
 """Arrays of a recurrent or state space layer that are drawn together."""
 
 import dataclasses
-import math
 
 import jax.numpy as jnp
 
@@ -9,7 +8,6 @@ from initjax.initializers.constant import ones
 from initjax.initializers.lru import LRUNuLog
 from initjax.initializers.mamba import mamba_a_log, mamba_step_bias
 from initjax.initializers.recurrent import Chrono
-from initjax.initializers.rescale import rescale
 from initjax.initializers.torch_default import torch_default
 from initjax.network.joint_rules import JointRule
 from initjax.network.rules import Rule
@@ -90,11 +88,12 @@ def mamba_rules(num_layers: int) -> list[Rule]:
     Raises:
       UserError (a ValueError): a count below 1.
     """
-    shrink = 1 / math.sqrt(count(num_layers, "num_layers"))
+    torch = torch_default()
+    last = dataclasses.replace(torch, scale=torch.scale / count(num_layers, "num_layers"))
     return [
         Rule("(?<![^/])A_log$", mamba_a_log()),
-        Rule("dt_proj/kernel$", torch_default()),
+        Rule("dt_proj/kernel$", torch),
         Rule("dt_proj/bias$", mamba_step_bias()),
         Rule("(?<![^/])D$", ones),
-        Rule("out_proj/kernel$", rescale(torch_default(), shrink)),
+        Rule("out_proj/kernel$", last),
     ]

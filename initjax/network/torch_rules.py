@@ -24,8 +24,7 @@ class TorchLayer:
             elif role == "scale" or (role == "kernel" and len(part.shape) < 2):
                 drawn[role] = jnp.ones(part.shape, dtype)
             elif role == "kernel":
-                part.fan_in()  # raises where the axes are not known
-                init = laid_out(torch_default(), part.layout)
+                init = laid_out(torch_default(), part.known_layout())
                 drawn[role] = init(keys[role], part.shape, dtype)
             elif "kernel" in parts and len(parts["kernel"].shape) > 1:
                 bound = 1 / math.sqrt(parts["kernel"].fan_in())

@@ -75,7 +75,7 @@ def tailored_slope(depth: int, eta: float = 0.9, shortcut_weight: float = 0.0) -
         return 0.0  # ReLU itself does no more
     from scipy import optimize  # here: at import it would take 0.2 s of every user
 
-    return float(optimize.brentq(excess, 0.0, 1.0, xtol=1e-14))
+    return optimize.root_scalar(excess, bracket=(0.0, 1.0), xtol=1e-14).root
 
 
 def _between_0_and_1(value, what):

@@ -66,6 +66,7 @@ POSITIVE = ("survey_kaiming", *LOGARITHMS)  # of a mean that is not 0
 ATOL = {"orthogonal": 1e-6, "scaled_orthogonal": 1e-6, "delta_orthogonal": 1e-6}
 ATOL |= {"recurrent_orthogonal": 1e-6, "spectral_orthogonal": 1e-6}
 ATOL["scale_mixture"] = 1e-6  # sums in another order
+ATOL |= {"lru_nu_log": 2e-5, "mamba_step_bias": 2e-6}  # ln(1 - x), x near 0
 SHAPES = ((64, 96), (3, 3, 16, 32), (1, 1), (2, 0, 3))
 
 
