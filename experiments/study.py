@@ -253,6 +253,12 @@ def _answer(verdict: Verdict, claim: dict) -> tuple[str, str]:
     if claim.get("measure", "accuracy") == "accuracy":
         word = tables.difference_from(contests[0].pairs, claim["first"], claim["second"])[2]
         answers = _NO_DIFFERENCE if claim.get("expects") == "equivalent" else _ANSWERS
+        if word not in answers and pair.failures and pair.failures.p_adjusted < 0.05:
+            # Accuracies are those of runs that finished, but how many did is an answer too.
+            first_fails = sign * (pair.failures.only_a - pair.failures.only_b) > 0
+            answer = "agree" if answers is _ANSWERS and not first_fails else "disagree"
+            often = "more" if first_fails else "less"
+            return pair.sentence, f"{answer}: it fails {often} often"
         return pair.sentence, answers.get(word, "cannot tell")
     difference = getattr(pair, claim["measure"])
     if difference is None or difference.p is None:

@@ -1,6 +1,7 @@
 """experiments/study.py: parts that run, tables from rows, and the answers to claims."""
 
 import importlib.util
+import json
 import tomllib
 
 import pytest
@@ -80,6 +81,15 @@ def test_answers(study):
     words, found = answer(study, value=0.8)
     assert found == "disagree" and words.endswith("(n = 10)")  # it is 0.8 and some thousandths
     assert answer(study, value=0.803)[1] == "agree"
+    # Where one start trains at no seed there is no difference of accuracies, but an answer.
+    rows = study.HERE / "one" / "results" / "small" / "rows.jsonl"
+    failed = [json.loads(line) for line in rows.read_text().splitlines()]
+    for row in failed:
+        if row["start"] == "y":
+            row["failed"] = "diverged"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in failed))
+    assert answer(study)[1] == "agree: it fails less often"
+    assert answer(study, first="y", second="x")[1] == "disagree: it fails more often"
     write_rows(study, {"x": 0.8, "y": 0.8})
     assert answer(study, expects="equivalent")[1] != "disagree"
 
