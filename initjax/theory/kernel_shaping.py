@@ -86,7 +86,7 @@ def _between_0_and_1(value, what):
 
 
 # Where the solver starts, input scale and shift, one after the other.
-_STARTS = [(a, b) for a in (0.5, 0.1, 1.0, 0.03) for b in (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)]
+_STARTS = [(a, b) for a in (0.5, 0.1, 1.0) for b in (0.0, 0.5, -0.5, 1.5)]
 _TOLERANCE = 1e-9
 
 

@@ -101,9 +101,7 @@ def test_a_deep_network_keeps_its_signals():
         (lambda: tat(depth=5, eta=1.0), "eta=1.0"),
         (lambda: tat(depth=5, shortcut_weight=1.0), "shortcut_weight=1.0"),
         (lambda: dks("tanh", depth=5, zeta=1.0), "zeta=1.0"),
-        pytest.param(
-            lambda: dks("linear", depth=5), "activation=linear: no scales", marks=pytest.mark.slow
-        ),
+        pytest.param(lambda: dks("linear", depth=5), "linear.*no scales", marks=pytest.mark.slow),
     ],
 )
 def test_refuses(call, message):

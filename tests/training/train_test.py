@@ -149,7 +149,7 @@ def test_the_loss_of_the_initial_weights_is_told(init, line):
             self.said += text + "\n"
 
     told = Told()
-    train("mlp(width=16)", draw_dataset(), dense_init=init, reporter=told, **SMALL | {"epochs": 1})
+    train("mlp(width=16)", draw_dataset(), dense_init=init, reporter=told, **SMALL)
     assert line in told.said and told.said.count("\n") == 1
 
 
