@@ -7,7 +7,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +113,8 @@ def as_distribution(value: Any) -> Distribution:
 class Structured(Initializer, abc.ABC):
     """Base: subclasses `build(key, shape, dtype)` in float32 or float64, which is cast last."""
 
+    least_axes: ClassVar[int] = 2  # 1 where no axis is one of inputs, as in biases
+
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if field.name == "dtype":
@@ -125,8 +127,9 @@ class Structured(Initializer, abc.ABC):
         # Each subclass has this field, behind its own.
         dtype = dtype if dtype is not None else self.dtype  # pyright: ignore[reportAttributeAccessIssue]
         real_dtype = compute_dtype(dtype)
-        if len(shape) < 2:
-            raise UserError(f"{self.factory} needs at least two axes; the shape is {shape}.")
+        if len(shape) < self.least_axes:
+            least = {1: "one axis", 2: "two axes"}[self.least_axes]
+            raise UserError(f"{self.factory} needs at least {least}; the shape is {shape}.")
         if math.prod(shape) == 0:
             w = jnp.zeros(shape, real_dtype)
         else:
@@ -135,7 +138,7 @@ class Structured(Initializer, abc.ABC):
 
     @abc.abstractmethod
     def build(self, key, shape, dtype) -> jax.Array:
-        """Weights of float32 or float64, of a shape of at least two axes, none of size 0."""
+        """Weights of float32 or float64, of a shape of `least_axes` or more, none of size 0."""
 
 
 def centre(shape, matrix):

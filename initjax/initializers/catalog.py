@@ -12,16 +12,18 @@ import numpy as np
 from initjax.initializers.base import INITIALIZERS, entries
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
+from initjax.support.caching import cached
 from initjax.support.naming import Call
 
 
+@cached
 def kurtosis(name: str) -> float | None:
     """Of a text's law; of a 512 x 512 sample if it has none in closed form; None of a constant."""
     init = get(name)
     if isinstance(init, (Scaled, VarianceScaling)):
         return init.distribution.kurtosis
     w = np.asarray(init(jax.random.key(0), (512, 512)), np.float64)
-    return None if w.std() == 0 else float(np.mean(w**4) / np.mean(w**2) ** 2)
+    return None if np.ptp(w) == 0 else float(np.mean(w**4) / np.mean(w**2) ** 2)
 
 
 def _shown(value: float | None) -> str:

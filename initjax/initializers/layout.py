@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.initializers.base import FanScaled, Initializer, reshard
+from initjax.initializers.base import FanScaled, Initializer, Structured, reshard
 from initjax.initializers.constant import Constant
 from initjax.initializers.fans import Axes, axes_tuple, fans
 from initjax.initializers.orthogonal import Orthogonal
@@ -118,6 +118,21 @@ class Layout:
             num_axes=None if self.num_axes is None else self.num_axes + 1,
         )
 
+    def slice(self) -> "Layout":
+        """The layout of one slice along the first axis, which this one stacks."""
+
+        def moved(axes: Axes) -> tuple[int, ...]:
+            return tuple(axis - 1 if axis > 0 else axis for axis in axes_tuple(axes, "axes"))
+
+        stacked = tuple(axis for axis in axes_tuple(self.stacked, "stacked") if axis != 0)
+        return dataclasses.replace(
+            self,
+            in_axis=moved(self.in_axis),
+            out_axis=moved(self.out_axis),
+            stacked=moved(stacked),
+            num_axes=None if self.num_axes is None else self.num_axes - 1,
+        )
+
 
 def knows_axes(initializer: Callable) -> bool:
     """Whether an initializer needs no layout: axes are its own, or none matters."""
@@ -129,6 +144,8 @@ def knows_axes(initializer: Callable) -> bool:
     if isinstance(initializer, Orthogonal):
         return initializer.column_axis != -1
     if isinstance(initializer, LaidOut):
+        return True
+    if isinstance(initializer, Structured) and initializer.least_axes < 2:
         return True
     constants = (jax.nn.initializers.zeros, jax.nn.initializers.ones)
     return isinstance(initializer, (Constant, Scaled)) or initializer in constants
@@ -162,13 +179,13 @@ class LaidOut(Initializer):
             return weights
 
         weights = (
-            _draw_each(draw, key, math.prod(shape[i] for i in stacked)) if stacked else draw(key)
+            draw_each(draw, key, math.prod(shape[i] for i in stacked)) if stacked else draw(key)
         )
         weights = weights.reshape([shape[i] for i in order])
         return reshard(weights.transpose(np.argsort(order)), out_sharding)
 
 
-def _draw_each(draw, key, number):
+def draw_each(draw, key, number):
     """`draw` with a key of its own for each of `number` slices."""
 
     def draw_slice(layer):

@@ -1,4 +1,4 @@
-"""Weights whose spectral norm is that of the spectral condition, whatever the width."""
+"""The spectral condition and the parametrizations of infinite width."""
 
 import dataclasses
 import math
@@ -6,7 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from initjax.distributions.normal import Normal
 from initjax.initializers.base import Structured, register
+from initjax.initializers.scaled import Scaled
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -74,3 +76,58 @@ def spectral_normal(scale: float = 1.0, *, dtype=None) -> SpectralNormal:
     factor that no width changes (Yang, Simon & Bernstein 2023, arXiv:2310.17813, section 3).
     """
     return SpectralNormal(scale, dtype)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SpectralOrthogonal(Structured):
+    """See `spectral_orthogonal`."""
+
+    scale: float = 1.0
+    dtype: str | None = None
+    factory = "spectral_orthogonal"
+
+    def build(self, key, shape, dtype):
+        q = jax.random.orthogonal(key, math.prod(shape[:-1]), (), dtype, shape[-1])
+        return q.reshape(shape) * dtype.type(
+            self.scale * math.sqrt(shape[-1] / math.prod(shape[:-1]))
+        )
+
+
+@register(
+    "orthogonal * sqrt(out / in)",
+    "Yang et al. 2023, arXiv:2310.17813",
+    "as spectral, exactly: all singular values are sqrt(out / in)",
+)
+def spectral_orthogonal(scale: float = 1.0, *, dtype=None) -> SpectralOrthogonal:
+    """Orthonormal rows or columns times sqrt(out / in), which is then the spectral norm.
+
+    Yang, Simon & Bernstein 2023 (arXiv:2310.17813). `scaled_orthogonal`'s factor is never below 1.
+
+    Args:
+      scale: what the weights are multiplied by.
+      dtype: dtype of the weights where the call names none.
+
+    Raises:
+      UserError (a ValueError): a scale of 0 or less.
+    """
+    return SpectralOrthogonal(scale, dtype)
+
+
+@register(
+    "N(0, 1); the layer multiplies by 1 / sqrt(fan_in)",
+    "Jacot, Gabriel & Hongler 2018, arXiv:1806.07572; Blake et al. 2023, arXiv:2303.11257",
+    "the NTK parametrization and unit scaling, whose layers bring the multiplier; not in Flax's own"
+    " layers, which do not",
+    "unit_scaling",
+)
+def ntk(*, dtype=None) -> Scaled:
+    """w ~ N(0, 1), for layers that compute W x / sqrt(fan_in).
+
+    The gradient then has another scale than with 1 / fan_in in the variance (Jacot, Gabriel &
+    Hongler 2018, arXiv:1806.07572). Unit scaling starts alike and gives each activation
+    `initjax.unit_scaling_gain` (Blake, Orr & Luschi 2023, arXiv:2303.11257).
+    """
+    return Scaled(1.0, Normal(), dtype)
+
+
+unit_scaling = ntk

@@ -6,11 +6,19 @@ from initjax.network.adapters import (
     create_adapters as create_adapters,
     merge_adapters as merge_adapters,
 )
+from initjax.network.attention_rules import (
+    gated_linear_unit as gated_linear_unit,
+    mimetic_attention as mimetic_attention,
+)
 from initjax.network.depth_warm_start import (
     DepthWarmStart as DepthWarmStart,
 )
 from initjax.network.filter_covariance import (
     FilterCovariance as FilterCovariance,
+)
+from initjax.network.joint_rules import (
+    JointRule as JointRule,
+    Part as Part,
 )
 from initjax.network.layouts import (
     find_layouts as find_layouts,
@@ -44,9 +52,22 @@ from initjax.network.paths import (
 from initjax.network.pissa import (
     PiSSA as PiSSA,
 )
+from initjax.network.residual_rules import (
+    fixup_rules as fixup_rules,
+    zero_gamma as zero_gamma,
+)
 from initjax.network.rules import (
     Rule as Rule,
     reinitialize as reinitialize,
+)
+from initjax.network.sequence_rules import (
+    chrono_rule as chrono_rule,
+    lru_rule as lru_rule,
+    mamba_rules as mamba_rules,
+)
+from initjax.network.sparsity import (
+    erk_densities as erk_densities,
+    erk_masks as erk_masks,
 )
 from initjax.network.stacking import (
     Stacking as Stacking,
@@ -54,6 +75,9 @@ from initjax.network.stacking import (
 from initjax.network.subcloning import (
     Subcloning as Subcloning,
     block_changes as block_changes,
+)
+from initjax.network.torch_rules import (
+    torch_rules as torch_rules,
 )
 from initjax.network.warm_starts import (
     from_checkpoint as from_checkpoint,

@@ -1,4 +1,4 @@
-"""Names of the leaves of a parameter tree, and the parameters of one layer."""
+"""Names of the leaves of a parameter tree, patterns for them, and the parameters of one layer."""
 
 import hashlib
 import re
@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from initjax.support.errors import UserError
 
 
 def path_name(path) -> str:
@@ -30,6 +32,14 @@ def named_leaves(tree) -> list[tuple[str, Any]]:
 def natural_order(path: str) -> list[int | str]:
     """A key to sort paths by, in which numbers count as numbers: Conv_2 before Conv_10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
+
+
+def compile_pattern(pattern: str) -> re.Pattern:
+    """The regular expression; a UserError where it is none."""
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UserError(f"pattern={pattern!r} is not a regular expression: {error}.") from None
 
 
 def get_owner(tree: Any, path) -> Any:

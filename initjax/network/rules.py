@@ -14,7 +14,8 @@ import numpy as np
 from initjax.initializers.catalog import get
 from initjax.initializers.layout import Layout, knows_axes, laid_out
 from initjax.network.conventions import conventional_layout
-from initjax.network.paths import get_owner, named_leaves, path_key
+from initjax.network.joint_rules import JointRule, Part, draw_block, find_blocks
+from initjax.network.paths import compile_pattern, get_owner, named_leaves, path_key
 from initjax.support.arguments import finite
 from initjax.support.caching import cached
 from initjax.support.dtypes import wide_dtype
@@ -65,30 +66,28 @@ class Rule:
             object.__setattr__(self, "scale", finite(self.scale, "scale"))
 
 
-def compile_pattern(pattern: str) -> re.Pattern:
-    """The regular expression; a UserError where it is none."""
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise UserError(f"pattern={pattern!r} is not a regular expression: {error}.") from None
-
-
 def first_matches(
-    patterns: Sequence[str], paths: Sequence[str]
+    patterns: Sequence[str], paths: Sequence[str], rules: Sequence[int] | None = None
 ) -> list[tuple[int, re.Match[str]] | None]:
     """For each path (number, match) of the first pattern that is found in it; None where none is.
+
+    Args:
+      patterns: regular expressions.
+      paths: of leaves.
+      rules: for each pattern the number of its rule, where a rule has several; it is enough that
+        one of them is used.
 
     Raises:
       UserError (a ValueError): a pattern that is the first in no path; it names the nearest paths.
     """
     matches = [_first_match(patterns, path) for path in paths]
-    _check_every_pattern_is_used(patterns, matches, paths)
+    _check_every_pattern_is_used(patterns, matches, paths, rules or range(len(patterns)))
     return matches
 
 
 def reinitialize(
     params: Any,
-    rules: Iterable[Rule | tuple[str, str | Callable]] | Mapping[str, str | Callable],
+    rules: Iterable[Rule | JointRule | tuple[str, str | Callable]] | Mapping[str, str | Callable],
     key: jax.Array,
     *,
     layouts: Mapping[str, Layout] | None = None,
@@ -112,7 +111,8 @@ def reinitialize(
       params: any tree of arrays: the parameters of a Flax Linen module, `nnx.state(model)`, a named
         tuple, a list. Arrays that are to be filled may be `jax.ShapeDtypeStruct`s, as from
         `jax.eval_shape(model.init, ...)`: then no weights are ever made twice.
-      rules: `Rule`s or pairs (pattern, initializer), the first that matches wins.
+      rules: `Rule`s or pairs (pattern, initializer), or `JointRule`s, which set several leaves of
+        a block together; the first that matches wins.
       key: a PRNG key.
       layouts: what `find_layouts(model, params, x)` found in the model's program.
 
@@ -138,38 +138,52 @@ def reinitialize(
     >>> reinitialize(stack, [rule], jax.random.key(0))["blocks"]["kernel"].shape
     (12, 64, 64)
     """
-    rules = read_rules(rules)
+    made = read_rules(rules)
+    roles = [  # of each pattern the number of its rule and what it finds: joint rules have several
+        (number, role, pattern)
+        for number, rule in enumerate(made)
+        for role, pattern in (
+            rule.patterns.items() if isinstance(rule, JointRule) else [("", rule.pattern)]
+        )
+    ]
+    by_pattern = [made[number] for number, *_ in roles]
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     paths = [path for path, _ in named_leaves(params)]
-    matches = first_matches([rule.pattern for rule in rules], paths)
-    scales = _scales(rules, matches, [np.shape(leaf) for _, leaf in leaves], paths)
+    matches = first_matches([pattern for *_, pattern in roles], paths, [i for i, *_ in roles])
+    scales = _scales(by_pattern, matches, [np.shape(leaf) for _, leaf in leaves], paths)
     key = _movable(key, leaves)
+    together = {}
+    for number, rule in enumerate(made):
+        if isinstance(rule, JointRule):
+            own = [m and roles[m[0]][:2] for m in matches]
+            own = [found[1] if found and found[0] == number else None for found in own]
+            together |= _draw_together(rule, own, params, leaves, paths, layouts or {}, key)
     new_leaves = []
     for (keys, leaf), path, match, scale in zip(leaves, paths, matches, scales, strict=True):
-        if match is None:
-            new_leaves.append(leaf)
+        if match is None or path in together:
+            new_leaves.append(together.get(path, leaf))
             continue
-        rule = rules[match[0]]
+        rule = by_pattern[match[0]]
         try:
             found = (layouts or {}).get(path)
             init = _laid_out(rule, np.shape(leaf), path, found, get_owner(params, keys))
             new_leaves.append(_initialize(init, leaf, path, scale, key))
         except ValueError as error:  # UserError too
             raise UserError(
-                f"{path}, shape {np.shape(leaf)}, rule {rule.pattern!r}: {error}"
+                f"{path}, shape {np.shape(leaf)}, rule {roles[match[0]][2]!r}: {error}"
             ) from error
     return jax.tree_util.tree_unflatten(structure, new_leaves)
 
 
-def read_rules(rules) -> list[Rule]:
-    """`Rule`s of what `reinitialize` takes: pairs, a mapping, or rules."""
+def read_rules(rules) -> list[Rule | JointRule]:
+    """Rules of what `reinitialize` takes: pairs, a mapping, or rules."""
     if isinstance(rules, Mapping):
         rules = rules.items()
-    if isinstance(rules, (str, Rule)):
+    if isinstance(rules, (str, Rule, JointRule)):
         raise UserError(f"rules={rules!r} is not a sequence of rules.")
     made = []
     for rule in rules:
-        if not isinstance(rule, Rule):
+        if not isinstance(rule, Rule | JointRule):
             if not isinstance(rule, (tuple, list)) or len(rule) != 2:
                 raise UserError(f"rule {rule!r} is neither a Rule nor (pattern, initializer).")
             rule = Rule(*rule)
@@ -185,10 +199,10 @@ def _first_match(patterns, path):
     return None
 
 
-def _check_every_pattern_is_used(patterns, matches, paths):
-    used = {match[0] for match in matches if match is not None}
+def _check_every_pattern_is_used(patterns, matches, paths, rules):
+    used = {rules[match[0]] for match in matches if match is not None}
     for i, pattern in enumerate(patterns):
-        if i in used:
+        if rules[i] in used:
             continue
         if any(re.search(pattern, path) for path in paths):
             raise UserError(
@@ -280,16 +294,58 @@ def _laid_out(rule, shape, path, found, owner) -> Callable:
     return laid_out(rule.init, layout.stack() if rule.stacked else layout)
 
 
-def _initialize(init, leaf, path, scale, key):
-    shape, dtype = tuple(np.shape(leaf)), jnp.result_type(leaf)
+def _draw_together(rule, roles, params, leaves, paths, layouts, key) -> dict[str, Any]:
+    """The new leaves of a joint rule, by path; `roles` are those in which it starts the leaves."""
+    drawn = {}
+    for block in find_blocks(rule, paths):
+        own = {role: i for role, i in block.items() if roles[i] == role}
+        if not own:
+            continue
+        first = paths[next(iter(own.values()))]
+        try:
+            parts = {
+                role: Part(
+                    tuple(np.shape(leaves[i][1]))[rule.stacked :],
+                    _layout_of_slice(rule, params, leaves[i], paths[i], layouts.get(paths[i])),
+                )
+                for role, i in block.items()
+            }
+            described = {role: _described(leaves[i][1]) for role, i in own.items()}
+            new = draw_block(rule, parts, described, path_key(key, first))
+        except ValueError as error:  # UserError too
+            raise UserError(f"The block of {first}: {error}") from error
+        drawn |= {paths[i]: _as_traced(new[role], leaves[i][1]) for role, i in own.items()}
+    return drawn
+
+
+def _layout_of_slice(rule, params, keys_and_leaf, path, found) -> Layout | None:
+    keys, leaf = keys_and_leaf
+    if found is not None:
+        return found.slice() if rule.stacked else found
+    return conventional_layout(path, np.shape(leaf)[rule.stacked :], get_owner(params, keys))
+
+
+def _described(leaf):
+    """(shape, dtype, sharding) of the array that takes the leaf's place."""
+    dtype = jnp.result_type(leaf)
     if not jnp.issubdtype(dtype, jnp.number):
         raise UserError(f"dtype={dtype} cannot hold weights.")
-    weights = _program(init, shape, dtype, _sharding(leaf))(path_key(key, path), scale)
+    return tuple(np.shape(leaf)), dtype, _sharding(leaf)
+
+
+def _as_traced(weights, leaf):
+    """`weights` where a traced leaf with explicit mesh axes is."""
     if isinstance(leaf, jax.core.Tracer):
         sharding = jax.typeof(leaf).sharding
         if jax.sharding.AxisType.Explicit in sharding.mesh.axis_types:
-            weights = jax.sharding.reshard(weights, sharding)
+            return jax.sharding.reshard(weights, sharding)
     return weights
+
+
+def _initialize(init, leaf, path, scale, key):
+    shape, dtype, sharding = _described(leaf)
+    weights = _program(init, shape, dtype, sharding)(path_key(key, path), scale)
+    return _as_traced(weights, leaf)
 
 
 @cached

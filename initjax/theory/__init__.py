@@ -13,3 +13,6 @@ from initjax.theory.fixed_points import (
 from initjax.theory.gains import (
     gain as gain,
 )
+from initjax.theory.unit_scaling import (
+    unit_scaling_gain as unit_scaling_gain,
+)

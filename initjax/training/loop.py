@@ -25,7 +25,7 @@ from initjax.training.devices import (
     text_of_first,
 )
 from initjax.training.divergence import check_loss, check_state
-from initjax.training.objective import METRICS, means
+from initjax.training.objective import DEFAULT_LOSS, METRICS, loss_of_zeros, means
 from initjax.training.progress import (
     Follower,
     Listener,
@@ -304,6 +304,8 @@ def run_steps(
             speed = images / training_seconds
             if stop_at_nan:
                 check_loss("training", found["loss"], state, trainer.config, taken, last_step)
+            if step == 1:  # on accelerators a program takes more steps than the first
+                listener.say(_first_loss(trainer, found["loss"]))
             listener.progress(step, found["loss"], found["accuracy"], speed)
             if step % eval_steps == 0 or step == last_step:
                 tested = {}
@@ -327,6 +329,16 @@ def run_steps(
                     f"{reason.name}: stopped at step {step} of {last_step}, which is saved.", reason
                 )
     return rows, state
+
+
+def _first_loss(trainer, loss) -> str:
+    """What the first batch says of the initial weights, in a line."""
+    config, num_classes = trainer.config, trainer.num_classes
+    zeros = loss_of_zeros(num_classes, config.label_smoothing, config.loss)
+    name = f", ln {num_classes}" if config.loss == DEFAULT_LOSS else ""
+    line = f"loss at step 0: {loss:.4f}; a head of zeros has {zeros:.4f}{name}"
+    # Logits N(0, s^2) add s^2 / 2.
+    return line if loss < zeros + 0.5 else f"{line}: a smaller last layer would begin nearer"
 
 
 def _load(config):

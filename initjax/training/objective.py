@@ -67,6 +67,14 @@ def loss_of_frequencies(frequencies, label_smoothing: float = 0.0, loss: str = D
     return float(LOSSES[loss].of_frequencies(f, q, label_smoothing))
 
 
+def loss_of_zeros(
+    num_classes: int, label_smoothing: float = 0.0, loss: str = DEFAULT_LOSS
+) -> float:
+    """The loss of logits that are all 0, as from a head of zeros: ln K of softmax cross-entropy."""
+    targets = optax.smooth_labels(np.eye(1, num_classes, dtype=np.float32), label_smoothing)
+    return float(LOSSES[loss].of_images(jnp.zeros((1, num_classes)), targets)[0])
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """One quantity of a split.

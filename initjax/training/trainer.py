@@ -62,6 +62,7 @@ class Trainer:
             self.model = model_of(config, dataset.num_classes, self.devices.axis)
         else:
             self.model = on_axis(model, self.devices.axis)
+        self.num_classes = dataset.num_classes
         self._zeros = zero_metrics(dataset.num_classes)
         self._key = run_key(config.seed)
         self._refinement = self.statistics = None

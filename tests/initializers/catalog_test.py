@@ -23,6 +23,8 @@ DOCS = ROOT / "docs"
 # Functions of the face whose names make no initializer, with the reason.
 NO_NAMES = {
     "axes_from_einsum": "gives axes",
+    "deepnorm_encoder_decoder": "gives four constants",
+    "dks": "gives an activation and its initializers",
     "edge_of_chaos": "gives a point, whose kernel and bias have names",
     "fans": "gives fans",
     "fans_from_einsum": "gives fans",
@@ -32,6 +34,8 @@ NO_NAMES = {
     "names": "lists names",
     "rescale": "takes an initializer",
     "residual_scale": "gives a number",
+    "t_fixup_scale": "gives a number",
+    "tat": "gives an activation and its initializers",
 }
 
 

@@ -12,6 +12,7 @@ from initjax.training.objective import (
     LOSSES,
     loss_and_metrics,
     loss_of_frequencies,
+    loss_of_zeros,
     means,
     zero_metrics,
 )
@@ -30,6 +31,17 @@ def squared(monkeypatch):
     yield
     METRICS.clear()
     METRICS.update(before)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [("softmax_cross_entropy", np.log(10)), ("sigmoid_cross_entropy", 10 * np.log(2)),
+     ("squared_error", 1.0)],
+)  # fmt: skip
+def test_loss_of_zeros(loss, expected):
+    assert loss_of_zeros(10, loss=loss) == pytest.approx(expected, rel=1e-6)
+    if loss != "squared_error":
+        assert loss_of_zeros(10, 0.1, loss) == pytest.approx(expected, rel=1e-6)
 
 
 def test_sums_begin_at_zero_with_the_same_types():

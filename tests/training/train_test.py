@@ -135,6 +135,25 @@ def test_refinement_is_told():
 
 
 @pytest.mark.parametrize(
+    ("init", "line"),
+    [
+        ("zeros", "loss at step 0: 2.3026; a head of zeros has 2.3026, ln 10\n"),
+        ("normal(1.0)", "; a head of zeros has 2.3026, ln 10: a smaller last layer would begin"),
+    ],
+)
+def test_the_loss_of_the_initial_weights_is_told(init, line):
+    class Told(Quiet):
+        said = ""
+
+        def say(self, text):
+            self.said += text + "\n"
+
+    told = Told()
+    train("mlp(width=16)", draw_dataset(), dense_init=init, reporter=told, **SMALL)
+    assert line in told.said and told.said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"init": "zeros"}, "init='zeros': the model given has its own"),
