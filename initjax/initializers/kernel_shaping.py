@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from initjax.initializers.base import Initializer
 from initjax.initializers.constant import zeros
-from initjax.initializers.orthogonal import Orthogonal, scaled_orthogonal
+from initjax.initializers.orthogonal import DeltaOrthogonal, scaled_orthogonal
 from initjax.theory.kernel_shaping import (
     ScaledLeakyRelu,
     ShapedActivation,
@@ -25,7 +25,7 @@ class KernelShaping:
     activation: ShapedActivation | ScaledLeakyRelu
 
     @property
-    def kernel_init(self) -> Orthogonal:
+    def kernel_init(self) -> DeltaOrthogonal:
         """Scale-corrected orthogonal weights, at the centre of a convolution."""
         return scaled_orthogonal()
 

@@ -162,9 +162,15 @@ class Parametrization:
           rules: as `initjax.reinitialize` takes them, for the standard parametrization.
 
         Raises:
-          UserError (a ValueError): a rule that matches no leaf.
+          UserError (a ValueError): a rule that matches no leaf, or a joint rule.
         """
-        rules = read_rules(rules)
+        read = read_rules(rules)
+        rules = [rule for rule in read if isinstance(rule, Rule)]
+        if len(rules) < len(read):
+            raise UserError(
+                "A joint rule draws several leaves at once, and no width's factor is known for it:"
+                " apply it after these rules."
+            )
         paths = list(self.leaves)
         own = []
         for path, match in zip(
