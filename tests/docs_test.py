@@ -1,14 +1,17 @@
 """The pages' examples run, their command lines are flags that exist, and no page is left out."""
 
 import json
+import operator
 import pathlib
 import re
 import shlex
 
+import jax
 import pytest
 from absl import flags
 from helpers import ROOT
 
+import initjax
 from initjax.comparison import __main__ as compare, launcher
 from initjax.fit import __main__ as fit
 from initjax.signal import __main__ as signal
@@ -95,8 +98,27 @@ def test_command_lines(launcher_flags):
             parsers[kind].create_parser().parse_args(arguments)
 
 
+def test_rows_of_peers_are_lines_that_work():
+    """Those that need nothing of the reader's; the names of all of them are there."""
+    rows = re.findall(r"^\| [^|]* \| (`[^|]*`) \|", (DOCS / "peers.md").read_text(), re.MULTILINE)
+    lines = [line for row in rows for line in re.findall("`([^`]+)`", row)]
+    assert len(lines) > 20
+    known = {"initjax": initjax, "jax": jax, "Laplace": initjax.distributions.Laplace}
+    for line in lines:
+        for dotted in re.findall(r"^initjax((?:\.\w+)+)", line):
+            operator.attrgetter(dotted[1:])(initjax)
+        free = re.search(
+            r"\b(model|variables|x|params|source|key|init)\b[,)]|launch|python|train", line
+        )
+        if line.startswith("initjax.") and not free:
+            eval(line, known)
+
+
 def test_every_page_is_in_the_contents():
-    contents = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    settings = (ROOT / "mkdocs.yml").read_text()
+    contents = (
+        settings.partition("\nnav:")[2] + re.search("exclude_docs: .\n(( .*\n)*)", settings)[1]
+    )
     missing = [name(path) for path in sorted(DOCS.rglob("*.md")) if name(path) not in contents]
     assert not missing
 
