@@ -102,6 +102,9 @@ class Reporter:
         self._total_steps = total_steps
         self._check = check
         self._events: _Events | None = None
+        # (clock, step) after compiling, or after the last evaluation; and of the last step.
+        self._since: tuple[float, int] | None = None
+        self._now: tuple[float, int] | None = None
         size = shutil.get_terminal_size()  # 80 by 24 where tqdm would take it for 0, and be silent
         self._bar = tqdm.tqdm(
             total=total_steps,
@@ -140,6 +143,9 @@ class Reporter:
 
     def progress(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Moves the bar."""
+        self._now = (time.perf_counter(), step)
+        if self._since is None:
+            self._since = self._now
         if self._bar.disable:
             return
         self._bar.set_description(f"epoch {step / self._steps_per_epoch:.1f}", refresh=False)
@@ -157,7 +163,7 @@ class Reporter:
             file.write(strict_json(row) + "\n")
         shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "seconds")}
         self._events.add(row["step"], shown)
-        left = (self._total_steps - row["step"]) / row["step"] * row["seconds"]
+        left = (self._total_steps - row["step"]) * self._pace(row)
         splits = (
             f"{shown} " + "  ".join(f"{name} {row[f'{split}_{name}']:.4f}" for name in METRICS)
             for split, shown in (("train", "train"), ("eval", "test"))
@@ -166,6 +172,13 @@ class Reporter:
             f"epoch {row['epoch']:.1f}  {'  '.join(splits)}"
             f"  {row['images_per_second']:.0f} images/s  {left:.0f} s left"
         )
+        self._since = (time.perf_counter(), row["step"])
+
+    def _pace(self, row):
+        """Seconds a step, without what was compiled."""
+        if self._since and self._now and self._now[1] > self._since[1]:
+            return (self._now[0] - self._since[0]) / (self._now[1] - self._since[1])
+        return row["seconds"] / row["step"]
 
     def draw(self, title: str) -> None:
         """Draws curves.png."""

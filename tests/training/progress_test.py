@@ -69,6 +69,23 @@ def test_rows_events_curves_and_lines(tmp_path, capsys):
     assert err == ""
 
 
+def test_the_time_left_counts_no_compiling(tmp_path, capsys, monkeypatch):
+    """100 s of compiling, then 2 s a step, and 50 s for the first evaluation."""
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    with Reporter(tmp_path, total_steps=12, steps_per_epoch=4) as reporter:
+        reporter.resume(0)
+        clock[0] = 98.0
+        for step in range(1, 9):
+            clock[0] += 2
+            reporter.progress(step, 0.5, 0.25, 100.0)
+            if step in (4, 8):
+                clock[0] += 50
+                reporter.evaluation(row(step) | {"seconds": clock[0]})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left" in line]
+    assert [line.rpartition("images/s  ")[2] for line in lines] == ["16 s left", "8 s left"]
+
+
 def test_resume_drops_what_will_be_computed_again(tmp_path):
     run(tmp_path, (2, 4, 6))
     with (tmp_path / "metrics.jsonl").open("a") as file:
