@@ -16,6 +16,7 @@ extras.need("train")
 
 from initjax.comparison.compare import Comparison as Comparison, compare as compare
 from initjax.comparison.decisions import Plan as Plan, plan as plan
+from initjax.comparison.frames import to_frame as to_frame, to_scores as to_scores
 from initjax.comparison.report import save as save
 from initjax.comparison.results import Verdict as Verdict
 from initjax.comparison.rows import Run as Run, read as read

@@ -28,7 +28,7 @@ MOVES = "initial weights, order and augmentation of the images"  # by a seed of 
 
 # Of config.json: what says nothing about the result, or is told elsewhere in a row.
 _NO_SETTING = ("data_dir", "download", "workdir", "eval_every", "seed", "learning_rate")
-_NO_SETTING += ("record_statistics",)
+_NO_SETTING += ("record_statistics", "stream")
 _STARTS = ("init", "refine", "dense_init", "bias_init", "init_from")
 
 

@@ -27,6 +27,7 @@ from initjax.training.objective import (
 )
 from initjax.training.progress import (
     Listener as Listener,
+    Numbers as Numbers,
     Quiet as Quiet,
 )
 from initjax.training.trainer import (

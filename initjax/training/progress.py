@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import tensorboardX.summary
 import tqdm
@@ -73,6 +73,25 @@ class Follower(Quiet):
 
     def draw(self, title: str) -> None:
         """Does nothing."""
+
+
+class Numbers(Quiet):
+    """A Listener that hands on the numbers of each evaluation, and says nothing.
+
+    train(..., reporter=Numbers(lambda step, numbers: wandb.log(numbers, step=step)))
+    train(..., reporter=Numbers(clu.metric_writers.create_default_writer(folder).write_scalars))
+
+    Args:
+      write: (step, {name: number}) keeps or sends them.
+    """
+
+    def __init__(self, write: Callable[[int, dict[str, float]], Any]):
+        self._write = write
+
+    def evaluation(self, row):
+        """Hands on all that is a number."""
+        numbers = {name: x for name, x in row.items() if isinstance(x, int | float)}
+        self._write(numbers.pop("step"), numbers)
 
 
 class Reporter:
