@@ -7,7 +7,13 @@ names and shapes; where they leave it open, the table asks for --layout. --out=D
 fit.json, from which `initjax.from_fit` draws new weights, and report.html.
 """
 
+# ruff: noqa: E402
+
 import sys
+
+from initjax.support import extras
+
+extras.need("fit")  # before the imports below, which would not say what to install
 
 from initjax import weights
 from initjax.fit import report

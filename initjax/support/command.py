@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
 
 from initjax.support.errors import Interrupted, UserError
-from initjax.support.extras import brings
+from initjax.support.extras import MissingExtra, brings
 from initjax.support.files import user_path
 from initjax.support.text import printable
 
@@ -60,12 +60,22 @@ def start(name: str = "", is_subcommand: bool = False) -> None:
     """
     _subcommand[:] = [name] * is_subcommand
     signal.signal(signal.SIGINT, stop_at_once)
+    sys.excepthook = _tell_what_is_missing
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the C++ log of JAX's own libraries
     name = name or _MODULES.get(_module().removeprefix("initjax."), "")
     if name and not {"--help", "-h", "--helpfull", "--helpshort"}.isdisjoint(sys.argv[1:]):
         with answers():
             print(saved_text(name).replace("{command}", shlex.join(program())), end="")
         sys.exit(0)
+
+
+def _tell_what_is_missing(kind, error, trace) -> None:
+    """An import fails before there is a command to answer: a line where an extra is missing."""
+    missing = brings(error) if isinstance(error, ModuleNotFoundError) else error
+    if isinstance(missing, MissingExtra):
+        print(f"error: {missing}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def saved_text(name: str) -> str:
