@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, said before JAX is imported, and a Ctrl-C that is not ignored."""
 
 import atexit
+import gc
 import os
 import pathlib
 import shutil
@@ -29,6 +30,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for laun
 
 # A shell's background jobs begin with Ctrl-C ignored, which the tests of stopping would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Forgets what was compiled, after a file that left much.
+
+    Each program of a CPU takes maps of memory, of which Linux gives a process 65,530, and XLA dies
+    at the last.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if "jax" in sys.modules and maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
