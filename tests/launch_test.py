@@ -76,6 +76,7 @@ def wait_for_a_row(folder, process, after=0):
     raise AssertionError(f"no row came: {finish(process)}")
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # of preexec_fn, which only sets a terminal
 def test_a_terminal_that_closes_saves_and_stops(tmp_path):
     """Its SIGHUP comes where nothing can be printed any more."""
     flags = (*SMALL, "--batch_size=16", "--steps=20000")

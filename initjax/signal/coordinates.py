@@ -156,7 +156,6 @@ def _slope(widths, values) -> float:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
     parser = commands.Parser(
-        prog="python -m initjax.signal.coordinates",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import interpolate
 
 from initjax.theory.gaussian import evaluator, nodes, panels
 
@@ -58,6 +57,8 @@ def moments(activation: Callable, q: np.ndarray) -> Moments:
     else:
         flat = np.log(q.ravel())
         # SciPy multiplies its weights in a random order: a seed, or the last bits differ each time.
+        from scipy import interpolate  # here: at import it would take 0.2 s of every user
+
         rows = interpolate.BarycentricInterpolator(points, rows, rng=0)(flat)
         rows = rows.reshape(*q.shape, -1)
     numbers = np.moveaxis(rows[..., :5], -1, 0)

@@ -302,11 +302,12 @@ class Devices:
         Raises:
           UserError: with both figures.
         """
-        device = self._devices[0]
+        device = next(d for d in self._devices if d.process_index == jax.process_index())
         limit = (device.memory_stats() or {}).get("bytes_limit")
         where = f"a {device.device_kind} has"
         if limit is None:  # devices of a CPU, beside what they are copied from
-            limit, num_bytes = machine_memory(), num_bytes * (1 + len(self._devices))
+            copies = 1 + sum(d.process_index == device.process_index for d in self._devices)
+            limit, num_bytes = machine_memory(), num_bytes * copies
             where = "this machine has"
         if num_bytes > limit:
             raise UserError(

@@ -64,7 +64,7 @@ class Follower(Quiet):
     def __exit__(self, *exception):
         pass
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, expected: Sequence[int] = ()) -> None:
         """Does nothing: the rows before are in a folder that this process does not read."""
 
     def evaluation(self, row: dict) -> None:

@@ -189,7 +189,7 @@ def _read_name(source: str) -> Checkpoint:
         return _read_shards(*hub.fetch_repository(source))
     close = difflib.get_close_matches(source, TORCHVISION_FILES, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Readable: {readable()}."
-    if not close and re.fullmatch(r"[\w.-]+", source):
+    if not close and re.fullmatch(r"[\w.-]+", source) and not os.path.splitext(source)[1]:
         hint = f"A Hugging Face repository is named with its owner: OWNER/{source}.\n{hint}"
     raise UserError(f"{source} does not exist.\n{hint}")
 

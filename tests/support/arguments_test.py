@@ -64,5 +64,7 @@ def test_epochs_beyond_counting():
 
 
 def test_a_preset_that_is_none():
-    with pytest.raises(UserError, match=r"^preset='x' is not one of resnet_cifar\.$"):
+    with pytest.raises(
+        UserError, match=r"^preset='x' is not one of resnet_cifar, resnet50_imagenet\.$"
+    ):
         Config.create(preset="x")

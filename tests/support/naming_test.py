@@ -47,7 +47,7 @@ def test_a_callable_is_returned_as_it_is():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("he_norml", "Did you mean 'he_normal'.*Known: constant"),
+        ("he_norml", "Did you mean 'he_normal'.*Known: bilinear"),
         ("", "not of the form"),
         ("nspl(", "not of the form"),
         ("nspl; 1", "not of the form"),

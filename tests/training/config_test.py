@@ -351,7 +351,8 @@ def test_help_has_every_flag_once_and_its_default(parse):
     known = [field.name for field in dataclasses.fields(Config)]
     known += ["seeds", "baseline", "margin", "tune", "until_decided", "population", "config"]
     grouped = [name for names in launcher.GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted([*known, "compilation_cache"])
+    known += ["compilation_cache", "coordinator", "num_processes", "process_id", "distributed"]
+    assert sorted(grouped) == sorted(known)
     assert "--learning_rate=NUMBER[,...]\n      Peak learning rate. (default: 0.1)" in text
     assert "--seed=INTEGER\n" in text and "--[no]nesterov" in text
     assert {name for name in grouped if f"={name}[" in text} <= set(grid.SEVERAL)
