@@ -123,7 +123,7 @@ def main() -> None:
         ordered = [rows[name] for name in PACKAGES if name in rows]
         common.write("peers", {"rows": ordered}, table(ordered))
     ordered = [rows[name] for name in PACKAGES if name in rows]
-    common.update_document("peers.md", "measured", table(ordered))
+    common.update_document("peers.md", "measured", f"\n{table(ordered)}\n")
     print(table(ordered))
 
 
