@@ -60,3 +60,22 @@ def own_module(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if (tmp_path / f"{name}.py").exists():
             del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def insects_dir(tmp_path_factory):
+    """A folder of tensorflow-datasets with one small set, tiny_insects."""
+    from prepared import write_insects
+
+    data_dir = tmp_path_factory.mktemp("tfds")
+    write_insects(data_dir)
+    return data_dir
+
+
+@pytest.fixture
+def streamed_here(tmp_path, monkeypatch):
+    """Streams are read in this process, without workers, and nothing is cached for other tests."""
+    from initjax.data import stream
+
+    monkeypatch.setenv("INITJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stream, "count_workers", lambda: 0)

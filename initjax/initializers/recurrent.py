@@ -14,6 +14,13 @@ from initjax.support.arguments import count, finite
 from initjax.support.errors import UserError
 
 
+def gate_size(gates: int, shape: tuple[int, ...]) -> int:
+    """The size of each of so many gates, which are packed along the last axis."""
+    if shape[-1] % gates:
+        raise UserError(f"gates={gates} does not divide the last axis of {shape}.")
+    return shape[-1] // gates
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class RecurrentOrthogonal(Structured):
     """See `recurrent_orthogonal`."""
@@ -28,9 +35,7 @@ class RecurrentOrthogonal(Structured):
         count(self.gates, "gates")
 
     def build(self, key, shape, dtype):
-        if shape[-1] % self.gates:
-            raise UserError(f"gates={self.gates} does not divide the last axis of {shape}.")
-        rows, columns = math.prod(shape[:-1]), shape[-1] // self.gates
+        rows, columns = math.prod(shape[:-1]), gate_size(self.gates, shape)
         q = jax.random.orthogonal(key, rows, (self.gates,), dtype, columns)
         return dtype.type(self.scale) * jnp.moveaxis(q, 0, 1).reshape(shape)
 

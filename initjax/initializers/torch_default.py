@@ -9,9 +9,9 @@ import jax
 from initjax.distributions.uniform import Uniform
 from initjax.initializers.base import Structured, register
 from initjax.initializers.fans import Axes
+from initjax.initializers.recurrent import gate_size
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count
-from initjax.support.errors import UserError
 
 
 @register(
@@ -69,9 +69,7 @@ class TorchRecurrent(Structured):
         count(self.gates, "gates")
 
     def build(self, key, shape, dtype):
-        if shape[-1] % self.gates:
-            raise UserError(f"gates={self.gates} does not divide the last axis of {shape}.")
-        bound = math.sqrt(self.gates / shape[-1])
+        bound = math.sqrt(1 / gate_size(self.gates, shape))
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 

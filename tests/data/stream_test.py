@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 from helpers import ROOT, TIMEOUT
-from prepared import ANY_SIZE, draw_records, write_insects, write_tfds
+from prepared import ANY_SIZE, draw_records, write_tfds
 
 from initjax import data
 from initjax.data import stream
@@ -24,26 +24,15 @@ from initjax.data.rows import EvaluationRows, TrainingRows, epoch_order
 from initjax.data.stream import Row, read_batches
 from initjax.support.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("streamed_here")
+
 TINY_IMAGENET = ROOT.parent / "shared" / "tfds"
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    data_dir = tmp_path_factory.mktemp("tfds")
-    write_insects(data_dir)
-    return data_dir
-
-
-@pytest.fixture(autouse=True)
-def isolated(tmp_path, monkeypatch):
-    monkeypatch.setenv("INITJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stream, "count_workers", lambda: 0)
-
-
 @pytest.fixture
-def both(prepared):
+def both(insects_dir):
     """The set in memory, and streamed."""
-    return [data.load("tiny_insects", prepared, 8, stream=streams) for streams in (False, True)]
+    return [data.load("tiny_insects", insects_dir, 8, stream=streams) for streams in (False, True)]
 
 
 ROWS = TrainingRows(
@@ -75,17 +64,17 @@ def test_columns_are_the_arrays(both):
     assert streamed.label_names == arrays.label_names
 
 
-def test_mean_and_deviation_are_those_of_the_arrays_and_kept(both, monkeypatch, prepared):
+def test_mean_and_deviation_are_those_of_the_arrays_and_kept(both, monkeypatch, insects_dir):
     arrays, streamed = both
     monkeypatch.setattr(stream, "_PART", 16)
     np.testing.assert_array_equal(streamed.mean, arrays.mean)
     np.testing.assert_array_equal(streamed.std, arrays.std)
-    again = data.load("tiny_insects", prepared, 8, stream=True)
+    again = data.load("tiny_insects", insects_dir, 8, stream=True)
     with monkeypatch.context() as patch:
         patch.setattr(stream, "read_batches", None)
         np.testing.assert_array_equal(again.std, arrays.std)
     streamed.facts.write_bytes(b"\x93NUMPY damaged")
-    again = data.load("tiny_insects", prepared, 8, stream=True)
+    again = data.load("tiny_insects", insects_dir, 8, stream=True)
     np.testing.assert_array_equal(again.std, arrays.std)
 
 
@@ -233,16 +222,16 @@ def test_what_cannot_be_streamed_says_so(name):
         data.load(name, stream=True)
 
 
-def test_what_takes_more_than_a_tenth_of_the_memory_is_streamed(prepared, monkeypatch):
+def test_what_takes_more_than_a_tenth_of_the_memory_is_streamed(insects_dir, monkeypatch):
     num_bytes = 54 * 8 * 8 * 3
     for memory, streams in ((10 * num_bytes, False), (10 * num_bytes - 1, True)):
         monkeypatch.setattr("initjax.data.tfds.machine_memory", lambda m=memory: m)
-        found = data.load("tiny_insects", prepared, 8, stream=None)
+        found = data.load("tiny_insects", insects_dir, 8, stream=None)
         assert isinstance(found, stream.StreamedDataset) == streams
     monkeypatch.setattr("initjax.data.dataset.machine_memory", lambda: num_bytes - 1)
     with pytest.raises(UserError, match=r"take 0 GB, but(?s:.)*or --stream them"):
-        data.load("tiny_insects", prepared, 8)
-    assert data.load("tiny_insects", prepared, 8, stream=True).train_images.shape[0] == 40
+        data.load("tiny_insects", insects_dir, 8)
+    assert data.load("tiny_insects", insects_dir, 8, stream=True).train_images.shape[0] == 40
 
 
 def test_a_record_that_cannot_be_read_is_named(both):
@@ -278,7 +267,7 @@ for images, _ in read_batches(records, ROWS, workers=2):
 
 
 @pytest.mark.slow
-def test_workers(both, prepared, tmp_path):
+def test_workers(both, insects_dir, tmp_path):
     """Give the same batches in the same order, whatever a terminal or a scheduler sends to all of a
     job's processes, and end with their parent even where it is killed. They do not import the
     program, which would start itself."""
@@ -287,7 +276,7 @@ def test_workers(both, prepared, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "stream_rows.py").write_text(f"from initjax.data.rows import *\nROWS = {rows}\n")
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "program.py"), str(prepared)],
+        [sys.executable, str(tmp_path / "program.py"), str(insects_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

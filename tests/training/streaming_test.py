@@ -4,17 +4,15 @@ import jax
 import numpy as np
 import pytest
 from helpers import compiled_once, draw_dataset, without_times
-from prepared import write_insects
 
 from initjax import data
-from initjax.data import stream
 from initjax.support.errors import UserError
 from initjax.training import Config, Devices, Quiet, Trainer, train
 from initjax.training.devices import ReplicaDevices
 from initjax.training.feed import Feed
 from initjax.training.loop import run_steps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("streamed_here")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,25 +21,12 @@ def compile_once(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    data_dir = tmp_path_factory.mktemp("tfds")
-    write_insects(data_dir)
-    return data_dir
-
-
-@pytest.fixture(autouse=True)
-def isolated(tmp_path, monkeypatch):
-    monkeypatch.setenv("INITJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stream, "count_workers", lambda: 0)
-
-
 @pytest.fixture
-def config(prepared):
+def config(insects_dir):
     return Config(
         model="mlp(width=16)",
         dataset="tiny_insects",
-        data_dir=str(prepared),
+        data_dir=str(insects_dir),
         image_size=8,
         batch_size=16,
         steps=7,  # two an epoch
@@ -109,10 +94,10 @@ def test_processes_hold_their_part_of_a_batch():
     assert devices.of_process(8) == slice(4, 8)
 
 
-def test_a_part_of_a_batch_is_counted_from_its_own_start(prepared):
+def test_a_part_of_a_batch_is_counted_from_its_own_start(insects_dir):
     """The second of two processes with four devices each: its devices are 4 to 7 of eight."""
-    dataset = data.load("tiny_insects", prepared, 8, stream=True)
-    whole = data.load("tiny_insects", prepared, 8)
+    dataset = data.load("tiny_insects", insects_dir, 8, stream=True)
+    whole = data.load("tiny_insects", insects_dir, 8)
     feed = Feed(dataset, 16, "none", Devices())
     memory = Feed(whole, 16, "none", Devices())
     indices = np.arange(16, dtype=np.int32)
@@ -129,8 +114,8 @@ def test_a_part_of_a_batch_is_counted_from_its_own_start(prepared):
         jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
-def test_what_streams_do_not_do_is_refused(config, prepared):
-    dataset = data.load("tiny_insects", prepared, 8, stream=True)
+def test_what_streams_do_not_do_is_refused(config, insects_dir):
+    dataset = data.load("tiny_insects", insects_dir, 8, stream=True)
     with pytest.raises(UserError, match=r"is streamed, which runs .*\nLeave out --stream"):
         Feed(dataset, 8, "none", ReplicaDevices(2, False))
     with pytest.raises(UserError, match="streamed in the order of the seed"):
