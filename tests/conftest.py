@@ -46,6 +46,22 @@ def few_programs():
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def launcher_flags():
+    """The launcher's flags are absl's while a file needs them, and gone afterwards."""
+    from absl import flags
+
+    from initjax.comparison import launcher
+
+    before = set(flags.FLAGS)
+    try:
+        launcher.define_flags()
+        yield
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+
+
 @pytest.fixture
 def own_module(tmp_path, monkeypatch):
     """own_module(name, text) writes a module that can be imported, and is forgotten afterwards."""

@@ -12,8 +12,9 @@ from absl import flags
 from helpers import ROOT
 
 import initjax
-from initjax.comparison import __main__ as compare, launcher
+from initjax.comparison import __main__ as compare
 from initjax.fit import __main__ as fit
+from initjax.initializers.base import INITIALIZERS
 from initjax.signal import __main__ as signal
 from initjax.support import command
 
@@ -38,7 +39,8 @@ def test_code(path, tmp_path, monkeypatch, capsys):
     if "runs/" in python(path) or "model, params, batch" in python(path):
         pytest.skip("it is of what the reader has")
     monkeypatch.chdir(tmp_path)
-    exec(compile(python(path), str(path), "exec"), {"__name__": "page"})
+    with INITIALIZERS.restored():  # what a page registers is its own, not the catalogue's
+        exec(compile(python(path), str(path), "exec"), {"__name__": "page"})
 
 
 @pytest.mark.slow
@@ -69,15 +71,6 @@ def commands():
             elif words[:2] == ["python", "-m"] and words[2].startswith("initjax."):
                 module = words[2].removeprefix("initjax.").replace("comparison", "compare")
                 yield name(path) if path in PAGES else path.name, [module, *words[3:]]
-
-
-@pytest.fixture(scope="module")
-def launcher_flags():
-    before = set(flags.FLAGS)
-    launcher.define_flags()
-    yield
-    for flag in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, flag)
 
 
 def test_command_lines(launcher_flags):

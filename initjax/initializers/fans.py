@@ -232,3 +232,10 @@ def effective_fan(mode: str, fan_in: float, fan_out: float) -> float:
     if mode == "fan_avg":
         return (fan_in + fan_out) / 2
     return math.sqrt(fan_in * fan_out)
+
+
+def gate_size(gates: int, shape: tuple[int, ...]) -> int:
+    """The size of each of so many gates, which are packed along the last axis."""
+    if shape[-1] % gates:
+        raise UserError(f"gates={gates} does not divide the last axis of {shape}.")
+    return shape[-1] // gates

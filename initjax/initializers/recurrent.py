@@ -9,16 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from initjax.initializers.base import Structured, register
+from initjax.initializers.fans import gate_size
 from initjax.initializers.identity import Identity
 from initjax.support.arguments import count, finite
 from initjax.support.errors import UserError
-
-
-def gate_size(gates: int, shape: tuple[int, ...]) -> int:
-    """The size of each of so many gates, which are packed along the last axis."""
-    if shape[-1] % gates:
-        raise UserError(f"gates={gates} does not divide the last axis of {shape}.")
-    return shape[-1] // gates
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

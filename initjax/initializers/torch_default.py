@@ -8,8 +8,7 @@ import jax
 
 from initjax.distributions.uniform import Uniform
 from initjax.initializers.base import Structured, register
-from initjax.initializers.fans import Axes
-from initjax.initializers.recurrent import gate_size
+from initjax.initializers.fans import Axes, gate_size
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count
 

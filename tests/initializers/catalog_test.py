@@ -168,10 +168,12 @@ def test_saved_texts_are_what_the_code_says(monkeypatch):
     import generate
 
     before = set(flags.FLAGS)
-    for name, text in generate.saved_texts().items():
-        assert command.saved_text(name) == text, name
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
+    try:
+        for name, text in generate.saved_texts().items():
+            assert command.saved_text(name) == text, name
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
 
 
 def test_kurtosis():

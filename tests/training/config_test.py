@@ -17,10 +17,8 @@ from initjax.training import Config, config as configs
 
 
 @pytest.fixture(scope="module")
-def parse():
+def parse(launcher_flags):
     """The Config of a command line, by the launcher's own flags."""
-    before = set(flags.FLAGS)
-    launcher.define_flags()
 
     def parse(command):
         for name in (*(field.name for field in dataclasses.fields(Config)), "config", "seeds"):
@@ -28,9 +26,7 @@ def parse():
         flags.FLAGS(shlex.split(command))
         return launcher.config_from_flags()
 
-    yield parse
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
+    return parse
 
 
 def test_every_field_is_a_flag_with_the_same_default(parse):
