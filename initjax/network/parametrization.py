@@ -17,7 +17,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -534,7 +534,7 @@ def _root_mean_square(init, shape) -> float:
         plain = dataclasses.replace(init, in_axis=-2, out_axis=-1, batch_axis=())
         return math.sqrt((init if own == (-2, -1, ()) else plain).variance(shape))
     if isinstance(init, AxisFields):
-        init = dataclasses.replace(init, in_axis=-2, out_axis=-1, batch_axis=())
+        init = cast(Any, dataclasses.replace(init, in_axis=-2, out_axis=-1, batch_axis=()))
     if isinstance(init, FanScaled):
         return effective_fan(init.mode, *own_fans(init, shape)) ** -0.5
     if isinstance(init, Orthogonal) and (init.column_axis, init.groups, init.split) == (-1, 1, 1):
