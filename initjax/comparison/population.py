@@ -28,7 +28,7 @@ from initjax.comparison.rows import CURVES, Run, setting_of, start_of
 from initjax.data.stream import StreamedDataset
 from initjax.support.compiling import forget_programs
 from initjax.support.errors import Interrupted, UserError
-from initjax.support.files import strict_json, write_whole
+from initjax.support.files import json_row, strict_json, write_whole
 from initjax.support.memory import TooLarge
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import NUMBERS, Config
@@ -248,7 +248,7 @@ class _Book:
         self.check()
         if self.folder is not None and is_first():
             with (self.folder / "rows.jsonl").open("a") as file:
-                file.write("".join(run.to_json() + "\n" for run in new))
+                file.write("".join(json_row(json.loads(run.to_json())) for run in new))
                 file.flush()
                 os.fsync(file.fileno())
         self.rows |= {run.key: run for run in new}
