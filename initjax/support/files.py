@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file of bytes to write to, which takes the place of `path` when the block ends without error.
+    """A file for bytes, which takes the place of `path` when the block ends without error.
 
     Until then, and after an error, `path` is as it was. Beside it lies a part with a name of its
     own, so that two processes do not write into each other's.
