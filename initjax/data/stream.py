@@ -199,11 +199,21 @@ class StreamedDataset(Dataset):
     def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:  # pyright: ignore
         return self._facts["mean"], self._facts["std"]
 
+    def _agree(self, facts) -> bool:
+        """Whether facts can be those of these images."""
+        mean, std, counts = (facts[name] for name in ("mean", "std", "label_counts"))
+        return (
+            mean.shape == std.shape == self.train.shape[-1:]
+            and np.isfinite([mean, std]).all()
+            and counts.shape == (self.num_classes,)
+            and counts.sum() == len(self.train)
+        )
+
     @functools.cached_property
     def _facts(self) -> dict[str, np.ndarray]:
         """What one pass over the training images finds, which is kept in the cache."""
         facts = read_arrays(self.facts, ("mean", "std", "label_counts"))
-        if facts is not None:
+        if facts is not None and self._agree(facts):
             return facts
         parts = np.array_split(np.arange(len(self.train)), -(-len(self.train) // _PART))
         batches = tqdm.tqdm(

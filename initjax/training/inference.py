@@ -63,7 +63,10 @@ def load_run(folder: str | os.PathLike) -> Run:
         dataset = load(config.dataset, place, size, False, None)
         num_classes, mean, std = dataset.num_classes, dataset.mean, dataset.std
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{folder / 'data.json'} cannot be read: {error!r}") from None
+        raise UserError(
+            f"{folder / 'data.json'} cannot be read: {error!r}\n"
+            "Delete it: then the data set is asked again."
+        ) from None
     state = read_latest(folder / "checkpoints", config.settings())["state"]
     variables = {name: state[name] for name in ("params", "batch_stats") if state.get(name)}
     return Run(model_of(config, num_classes), variables, Normalization(mean, std), config)
