@@ -166,6 +166,12 @@ _OF_A_TARGET: dict[str, Callable[[pathlib.Path], object]] = {
     "target statistics: 10^5 brackets": _file("target.json", lambda c: b"[" * 10**5),
 }
 
+_OF_A_PROGRAM: dict[str, Callable[[pathlib.Path], object]] = {
+    "compiled program: cut to half": _file("cache/jit__lambda*-cache", lambda c: c[: len(c) // 2]),
+    "compiled program: emptied": _file("cache/jit__lambda*-cache", lambda c: b""),
+    "compiled program: a flipped bit": _file("cache/jit__lambda*-cache", _flipped),
+}
+
 _OF_A_DOWNLOAD: dict[str, Callable[[pathlib.Path], object]] = {
     f"download: {what} {how}": change
     for how, content in (
@@ -210,6 +216,7 @@ DAMAGED = (
     ),
     Damaged("facts of a stream", SCENARIOS["facts of a stream"].run, _caches("facts of a stream")),
     Damaged("target statistics", SCENARIOS["target statistics"].run, _OF_A_TARGET),
+    Damaged("compiled program", SCENARIOS["compiled program"].run, _OF_A_PROGRAM),
     Damaged("download", SCENARIOS["download"].run, _OF_A_DOWNLOAD),
 )
 

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import re
 import resource
 import tempfile
 import time
@@ -172,7 +173,7 @@ def _new_folder(place):
 
 
 def _add(results, name, found, folder):
-    said = found["said"].replace(f"{folder}/", "")
+    said = re.sub(r"\S*/site-packages/", "", found["said"].replace(f"{folder}/", ""))
     results.add({"fault": name, "outcome": found["outcome"], "said": said})
 
 

@@ -259,6 +259,16 @@ def _read_target(folder):
     (folder / "found.json").write_text(_digest(refine.load_statistics(file)["layers"]))
 
 
+def _compile(folder):
+    """A program that JAX keeps, as with --compilation_cache."""
+    jax.config.update(
+        "jax_persistent_cache_enable_xla_caches", "none"
+    )  # else the key names the folder
+    jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+    values = jax.jit(lambda x: jnp.sin(x).cumsum())(np.arange(100, dtype=np.float32))
+    (folder / "found.json").write_text(_digest(values.tolist()))
+
+
 WEIGHTS = random.Random(0).randbytes(10_000)
 _NAME = f"x-{hashlib.sha256(WEIGHTS).hexdigest()[:8]}.pth"
 
@@ -301,6 +311,7 @@ SCENARIOS = {
     "cache of decoded images": Scenario(_read_through_cache, _read_found),
     "facts of a stream": Scenario(functools.partial(_read_through_cache, stream=True), _read_found),
     "target statistics": Scenario(_read_target, _read_found),
+    "compiled program": Scenario(_compile, _read_found),
     "download": Scenario(_download, _read_found),
 }
 KILLED = ("single run", "population of 4", "refined run", "cache of decoded images")
