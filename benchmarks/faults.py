@@ -4,26 +4,33 @@
     python benchmarks/faults.py --kills=8 --flips=10
 
 Appends to results/faults.json what is missing there, so that it may be stopped at any moment and
-given again, and writes the table of docs/reliability.md. Rows of other hardware, versions or
-commits are dropped.
+given again, and writes the table of docs/reliability.md. Rows of other hardware, other versions or
+other sources of what is tested (initjax/ and launch.py) are dropped.
 """
 
 import argparse
+import collections
+import functools
+import hashlib
 import json
 import pathlib
+import re
 import resource
 import tempfile
 import time
 
 import common
+import damages
 import injections
 
 from initjax.support.environment import describe_environment
 from initjax.support.files import strict_json, write_whole
 
-PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: written by benchmarks/faults.py -->", "<!-- end of the table -->"
 _KILLS_A_RUN = 6
+_FLIPS_AT_ONCE = 50
 _OUTCOMES = ("equal", "told", "lost", "wrong")
 
 
@@ -35,7 +42,7 @@ def table(result: dict) -> str:
     )  # fmt: skip
     lines = []
     rows = result["rows"]
-    for name in injections.SCENARIOS:
+    for name in injections.KILLED:
         for number in ("SIGKILL", "SIGTERM"):
             found = [
                 row["outcome"]
@@ -46,14 +53,14 @@ def table(result: dict) -> str:
             ]
             lines.append([f"{number}: {name}", found])
     lines.append(["a flipped bit of a checkpoint", [r["outcome"] for r in _of(rows, "flip")]])
-    lines += [[name, [r["outcome"] for r in _of(rows, name)]] for name in injections.all_damages()]
+    lines += [[name, [r["outcome"] for r in _of(rows, name)]] for name in damages.all_damages()]
     shown = [[name, len(found), *map(found.count, _OUTCOMES)] for name, found in lines if found]
     shown.append(["**all**", *(sum(column) for column in list(zip(*shown, strict=True))[1:])])
     text = ["| " + " | ".join(map(str, line)) + " |" for line in (header, *shown)]
     about = result["environment"]
     made = (
-        f"{about['host']}, Python {about['python']}, JAX {about['jax']}, commit"
-        f" {str(about['commit'])[:12]}, {about['date']}: `{about['command']}`."
+        f"{about['host']}, Python {about['python']}, JAX {about['jax']}, sources"
+        f" {about['sources'][:12]}, {about['date']}: `{about['command']}`."
     )
     return "\n".join([text[0], "|---" * len(header) + "|", *text[1:], "", made])
 
@@ -70,22 +77,40 @@ def _environment() -> dict:
         return json.loads(path.read_text())
 
 
+def _sources() -> str:
+    """SHA-256 of what is tested: every module of initjax, and launch.py."""
+    digest = hashlib.sha256()
+    for path in [*sorted((ROOT / "initjax").rglob("*.py")), ROOT / "launch.py"]:
+        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 class Results:
     """results/faults.json, which is whole after every row."""
 
     def __init__(self):
-        self.environment = _environment()
-        same = ("device", "host", "python", "jax", "jaxlib", "commit", "dirty")
+        self.environment = _environment() | {"sources": _sources()}
+        same = ("device", "host", "python", "jax", "jaxlib", "sources")
         path = common.RESULTS / "faults.json"
         earlier = json.loads(path.read_text()) if path.exists() else {"environment": {}}
         known = all(earlier["environment"].get(k) == self.environment[k] for k in same)
         self.rows = earlier["rows"] if known else []
 
-    def add(self, **row) -> None:
-        self.rows.append(row)
+    def add(self, *rows: dict) -> None:
+        """Keeps rows of one fault, and says how far all is."""
+        self.rows += rows
         result = {"environment": self.environment, "rows": self.rows}
         write_whole(common.RESULTS / "faults.json", strict_json(result, indent=1) + "\n")
-        print({k: v for k, v in row.items() if v}, flush=True)
+        outcomes = collections.Counter(row["outcome"] for row in rows)
+        found = ", ".join(f"{number} x {outcome}" for outcome, number in outcomes.items())
+        what, kills = rows[0]["fault"], sum(len(row.get("kills", ())) for row in rows)
+        print(f"{self}: {what}{f', {kills} kills' * bool(kills)}: {found}", flush=True)
+
+    def __str__(self):
+        names = set(damages.all_damages())
+        done = sum(row["fault"] in names for row in self.rows)
+        flips = len(_of(self.rows, "flip"))
+        return f"{self.kills} kills, {flips} flips, {done} of {len(names)} damages"
 
     @property
     def kills(self) -> int:
@@ -106,47 +131,50 @@ def _undisturbed(name, place) -> tuple[str, float]:
 
 def inject(results: Results, kills: int, flips: int, place: pathlib.Path) -> None:
     """Does what is missing."""
-    whole = {}
+    undisturbed = functools.cache(lambda name: _undisturbed(name, place))
     while results.kills < kills:
-        counts = {n: len(_of(results.rows, n)) for n in injections.SCENARIOS}
+        counts = {n: len(_of(results.rows, n)) for n in injections.KILLED}
         name = min(counts, key=counts.__getitem__)
-        if name not in whole:
-            whole[name] = _undisturbed(name, place)
-        folder = place / f"killed {len(results.rows)}"
-        folder.mkdir()
         found = injections.kill_until_it_ends(
             injections.SCENARIOS[name],
-            *whole[name],
+            *undisturbed(name),
             seed=f"{name} {counts[name]}",
             most=min(_KILLS_A_RUN, kills - results.kills),
-            folder=folder,
+            folder=_new_folder(place),
         )
-        results.add(fault=name, **found)
-    missing = flips - len(_of(results.rows, "flip"))
-    if missing > 0:
-        path = place / "flips.json"
-        seed = len(results.rows)
-        found = injections.in_child(
-            lambda: path.write_text(json.dumps(injections.flip_bits(missing, seed))) and None
-        )
+        results.add({"fault": name, **found})
+    while (missing := flips - len(_of(results.rows, "flip"))) > 0:
+        path = _new_folder(place) / "flips.json"
+        number, seed = min(missing, _FLIPS_AT_ONCE), len(results.rows)
+        found = injections.in_child(functools.partial(injections.flip_bits, number, seed, path))
         assert found.code == 0, found.err
         outcomes = json.loads(path.read_text()) + ["lost"] * bool(found.err)
-        for outcome in outcomes:
-            results.add(fault="flip", outcome=outcome, said=found.err)
-    missing = [n for n in injections.all_damages() if not _of(results.rows, n)]
-    if missing:
-        name = "single run"
-        if name not in whole:
-            whole[name] = _undisturbed(name, place)
-        stopped = place / "stopped"
-        stopping = injections.stop_at(injections.STEPS // 2, injections.terminate)
-        assert injections.in_child(lambda: stopping(stopped)).code == 143
-    for name in missing:
-        folder = place / f"damage {len(results.rows)}"
-        folder.mkdir()
-        found = injections.judge_damage(name, whole["single run"][0], stopped, folder)
-        said = found["said"].replace(f"{folder}/", "")
-        results.add(fault=name, outcome=found["outcome"], said=said)
+        results.add(*({"fault": "flip", "outcome": o, "said": found.err} for o in outcomes))
+    for damaged in damages.DAMAGED:
+        names = [name for name in damaged.damages if not _of(results.rows, name)]
+        if names:
+            whole, _ = undisturbed(damaged.scenario)
+            begun = _new_folder(place)
+            begin = functools.partial(damaged.begin, begun)
+            assert injections.in_child(begin).code in (0, 143)
+        for name in names:
+            folder = _new_folder(place)
+            found = damages.judge_damage(damaged, name, whole, begun, folder)
+            _add(results, name, found, folder)
+    for name in (*damages.MEANWHILE, "disk full"):
+        if not _of(results.rows, name):
+            folder = _new_folder(place)
+            found = damages.judge_meanwhile(name, undisturbed("single run")[0], folder)
+            _add(results, name, found, folder)
+
+
+def _new_folder(place):
+    return pathlib.Path(tempfile.mkdtemp(dir=place))
+
+
+def _add(results, name, found, folder):
+    said = re.sub(r"\S*/site-packages/", "", found["said"].replace(f"{folder}/", ""))
+    results.add({"fault": name, "outcome": found["outcome"], "said": said})
 
 
 def main():

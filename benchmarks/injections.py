@@ -4,24 +4,21 @@ A process imports everything once and forks for each run: JAX must not be starte
 that a child can start it. What children compile they share through JAX's cache.
 """
 
-import contextlib
-import ctypes
 import dataclasses
 import functools
 import hashlib
+import http.server
 import json
 import os
 import pathlib
 import random
-import resource
 import select
-import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
@@ -31,15 +28,20 @@ import jax.numpy as jnp
 import numpy as np
 import prepared
 import tensorflow_datasets as tfds
+from launches import call_and_exit
 
-from initjax import data
+from initjax import data, refine
 from initjax.comparison import population
 from initjax.comparison.population import Job, run_jobs
+from initjax.data import stream
 from initjax.data.digits import load_digits
+from initjax.models import create_model
 from initjax.support import command
 from initjax.training import Config, train_and_evaluate
 from initjax.training.checkpoints import Checkpoints, digest_leaves
+from initjax.training.replicas import Replicas
 from initjax.training.trainer import Trainer
+from initjax.weights import hub
 
 _COMPILED = tempfile.TemporaryDirectory(prefix="initjax-faults-")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
@@ -48,7 +50,6 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 STEPS = 40
 _PATIENCE = 120  # seconds of a child
 _PREEMPTED = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}}  # -15: before anything was to save
-_NEW_NAMESPACE, _PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS; MS_REC | MS_PRIVATE
 
 
 class Outcome(NamedTuple):
@@ -84,7 +85,7 @@ def in_child(
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             os.environ |= {"READY": str(writing), "READY_AT": place}
-            _run_and_exit(function)
+            call_and_exit(functools.partial(_answered, function))
         os.close(writing)
         select.select([reading], [], [], _PATIENCE)
         began = time.perf_counter()
@@ -107,23 +108,9 @@ def in_child(
     return Outcome(os.waitstatus_to_exitcode(ended[1]), *texts, seconds)
 
 
-def _run_and_exit(function):
-    code = 1
-    try:
-        with command.answers(resumes=True):
-            function()
-        code = 0
-    except SystemExit as stop:  # as Python ends with it
-        code = stop.code or 0
-        if not isinstance(code, int):
-            print(code, file=sys.stderr)
-            code = 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _answered(function):
+    with command.answers(resumes=True):
+        function()
 
 
 def ready(place: str | None = None) -> None:
@@ -153,6 +140,7 @@ def _ready_at(place):
 _PLACES = ("restore_latest", "save")
 for _place in _PLACES:
     _ready_at(_place)
+stream.count_workers = lambda: 0  # in this process
 _DIGITS = load_digits(None)
 _load = data.load
 data.load = lambda name, *args: _DIGITS if name == "digits" else _load(name, *args)
@@ -185,10 +173,10 @@ def _digest(*values) -> str:
 
 def _rows(path, *times):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in times} for row in rows]
+    return [{k: v for k, v in row.items() if k not in (*times, "sha256")} for row in rows]
 
 
-def _run_single(folder, **changes):
+def run_single(folder, **changes):
     train_and_evaluate(dataclasses.replace(_SMALL, workdir=str(folder), **changes))
 
 
@@ -199,18 +187,33 @@ def _single_result(folder):
     return _digest(saved["leaves"], rows)
 
 
-def _run_population(folder):
+def _run_population(folder, method="vmap"):
     population.SAVE_SECONDS = 0.0  # at every evaluation
     jobs = [
         Job(dataclasses.replace(_SMALL, init=init, seed=seed, eval_every=0.5))
         for init in ("he_normal", "nspl")
         for seed in (0, 1)
     ]
-    run_jobs(jobs, folder=folder, method="vmap")
+    run_jobs(jobs, folder=folder, method=method)
 
 
 def _population_result(folder):
-    return _digest(sorted(_rows(folder / "rows.jsonl", "seconds"), key=str))
+    """Of the rows of these runs, each once, without their times."""
+    rows = _rows(folder / "rows.jsonl", "seconds")
+    return _digest(sorted({json.dumps(row) for row in rows if row["seed"] in (0, 1)}))
+
+
+def stop_population(folder):
+    steps, taken = Replicas.run, []
+
+    def disturbed(self, *args):
+        taken.append(args)
+        if len(taken) == STEPS // 2:
+            terminate(folder)
+        return steps(self, *args)
+
+    Replicas.run = disturbed
+    _run_population(folder)
 
 
 def _write_records(folder):
@@ -228,27 +231,90 @@ def _write_records(folder):
     prepared.write_tfds(folder / "records", "tiny_noise", features, splits)
 
 
-def _read_through_cache(folder):
+def _read_through_cache(folder, stream=False):
     os.environ["INITJAX_CACHE"] = str(folder / "cache")
     if not (folder / "records").exists():
         _write_records(folder)
     ready()
-    dataset = data.load("tiny_noise", str(folder / "records"))
-    arrays = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    dataset = data.load("tiny_noise", str(folder / "records"), None, False, stream)
+    arrays = [dataset.mean, dataset.std, dataset.label_counts]
+    if not stream:
+        arrays += [dataset.train_images, dataset.train_labels]
+        arrays += [dataset.test_images, dataset.test_labels]
     found = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
     (folder / "found.json").write_text(json.dumps(found))
 
 
+def _read_found(folder) -> str:
+    return (folder / "found.json").read_text()
+
+
+def _read_target(folder):
+    file = folder / "target.json"
+    if not file.exists():
+        model = create_model("mlp(width=16)", kernel_init="he_normal")
+        images = jax.random.normal(jax.random.key(0), (64, 8, 8, 1))
+        params = model.init(jax.random.key(1), images)["params"]
+        refine.save_statistics(model, params, images, file)
+    (folder / "found.json").write_text(_digest(refine.load_statistics(file)["layers"]))
+
+
+def _compile(folder):
+    """A program that JAX keeps, as with --compilation_cache."""
+    jax.config.update(
+        "jax_persistent_cache_enable_xla_caches", "none"
+    )  # else the key names the folder
+    jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+    values = jax.jit(lambda x: jnp.sin(x).cumsum())(np.arange(100, dtype=np.float32))
+    (folder / "found.json").write_text(_digest(values.tolist()))
+
+
+WEIGHTS = random.Random(0).randbytes(10_000)
+_NAME = f"x-{hashlib.sha256(WEIGHTS).hexdigest()[:8]}.pth"
+
+
+def _download(folder):
+    """A file of weights from a server, which gives what `served` holds, if there is such a file."""
+    os.environ |= {"INITJAX_CACHE": str(folder / "cache"), "no_proxy": "127.0.0.1"}
+    served = folder / "served"
+    content = served.read_bytes() if served.exists() else WEIGHTS
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(WEIGHTS)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub.TORCHVISION_FILES["x"] = _NAME
+        hub._TORCHVISION_URL = f"http://127.0.0.1:{server.server_port}/"
+        found = hub.fetch_torchvision("x").read_bytes()
+        server.shutdown()
+    (folder / "found.json").write_text(_digest(found.hex()))
+
+
 SCENARIOS = {
-    "single run": Scenario(_run_single, _single_result),
+    "single run": Scenario(run_single, _single_result),
     "population of 4": Scenario(_run_population, _population_result),
     "refined run": Scenario(
-        lambda folder: _run_single(folder, refine="lsuv", seed=1), _single_result
+        lambda folder: run_single(folder, refine="lsuv", seed=1), _single_result
     ),
-    "cache of decoded images": Scenario(
-        _read_through_cache, lambda folder: (folder / "found.json").read_text()
+    # In which a run alone has the same bits as among others.
+    "runs one by one": Scenario(
+        functools.partial(_run_population, method="devices"), _population_result
     ),
+    "cache of decoded images": Scenario(_read_through_cache, _read_found),
+    "facts of a stream": Scenario(functools.partial(_read_through_cache, stream=True), _read_found),
+    "target statistics": Scenario(_read_target, _read_found),
+    "compiled program": Scenario(_compile, _read_found),
+    "download": Scenario(_download, _read_found),
 }
+KILLED = ("single run", "population of 4", "refined run", "cache of decoded images")
 
 
 def kill_until_it_ends(
@@ -278,12 +344,11 @@ def kill_until_it_ends(
     return {"kills": kills, "outcome": "equal" if same else "wrong"}
 
 
-def flip_bits(number: int, seed: int) -> list[str]:
+def flip_bits(number: int, seed: int, file: pathlib.Path) -> None:
     """Flips a bit of a checkpoint, and restores; so often.
 
-    Returns:
-      Of each flip "equal" (the flip changed nothing that counts), "told" (one is told, and an
-      older one restored) or "wrong" (what was restored is not what was saved).
+    `file` gets, as JSON, of each flip "equal" (it changed nothing that counts), "told" (it is told,
+    and an older checkpoint restored) or "wrong" (what was restored is not what was saved).
     """
     draw = random.Random(seed)
     key = jax.random.key(0)
@@ -318,7 +383,7 @@ def flip_bits(number: int, seed: int) -> list[str]:
             for aside in folder.glob("unreadable-*"):
                 aside.rename(newest)
             path.write_bytes(whole[path])
-    return outcomes
+    file.write_text(json.dumps(outcomes))
 
 
 def stop_at(step: int, function: Callable) -> Callable[[pathlib.Path], None]:
@@ -333,7 +398,7 @@ def stop_at(step: int, function: Callable) -> Callable[[pathlib.Path], None]:
             return steps(self, state, *args)
 
         Trainer.run = disturbed
-        _run_single(folder)
+        run_single(folder)
 
     return run
 
@@ -341,159 +406,3 @@ def stop_at(step: int, function: Callable) -> Callable[[pathlib.Path], None]:
 def terminate(folder: pathlib.Path) -> None:
     """What a scheduler does."""
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _newest(folder):
-    steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdecimal()]
-    return max(steps, key=lambda path: int(path.name))
-
-
-def _files(folder, change: Callable[[bytes], bytes]):
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.write_bytes(change(path.read_bytes()))
-
-
-def _lines(change: Callable[[list[bytes]], list[bytes]]) -> Callable:
-    def damage(folder):
-        path = folder / "metrics.jsonl"
-        path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
-
-    return damage
-
-
-def _another_run(folder):
-    with tempfile.TemporaryDirectory() as place:
-        assert in_child(lambda: _run_single(pathlib.Path(place), seed=5)).code == 0
-        shutil.copytree(_newest(pathlib.Path(place)), folder / "checkpoints" / str(STEPS))
-
-
-def _link(folder):
-    apart = folder / "apart"
-    _newest(folder).rename(apart)
-    (folder / "checkpoints" / "30").symlink_to(apart)
-
-
-def _config(content: bytes) -> Callable:
-    return lambda folder: (folder / "config.json").write_bytes(content)
-
-
-# Done to a run that SIGTERM has stopped at step 21; then the same command goes on.
-DAMAGES: dict[str, Callable[[pathlib.Path], object]] = {
-    "checkpoint: files emptied": lambda f: _files(_newest(f), lambda content: b""),
-    "checkpoint: files cut to half": lambda f: _files(_newest(f), lambda c: c[: len(c) // 2]),
-    "checkpoint: digests no JSON": lambda f: _files(_newest(f) / "digests", lambda c: b"[" * 10**5),
-    "checkpoint: arrays missing": lambda f: shutil.rmtree(_newest(f) / "default"),
-    "checkpoint: an empty folder": lambda f: (f / "checkpoints" / "30").mkdir(),
-    "checkpoint: renamed to another step": lambda f: _newest(f).rename(f / "checkpoints" / "30"),
-    "checkpoint: of another run": _another_run,
-    "checkpoint: a link to one of another step": _link,
-    "checkpoint: all gone": lambda f: shutil.rmtree(f / "checkpoints"),
-    "rows: one lost": _lines(lambda lines: lines[:3] + lines[4:]),
-    "rows: all lost": _lines(lambda lines: []),
-    "rows: one doubled": _lines(lambda lines: lines[:3] + lines[2:]),
-    "rows: one is no object": _lines(lambda lines: [*lines[:3], b"[]\n", *lines[3:]]),
-    "rows: one is no UTF-8": _lines(lambda lines: [*lines[:3], b"\xff\n", *lines[3:]]),
-    "rows: last one cut": _lines(lambda lines: [*lines, lines[-1][:9]]),
-    "settings: empty": _config(b""),
-    "settings: 10^5 brackets": _config(b"[" * 10**5),
-    "settings: no UTF-8": _config(b"\xff"),
-    "settings: another run's": _config(b'{"init": "zeros"}'),
-}
-
-
-def _remove(folder):
-    folder.rename(folder.with_name("moved"))  # at once, while a checkpoint may be written there
-
-
-def _replace(folder):
-    _remove(folder)
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-
-
-# What happens while a run goes on, before its step 21.
-MEANWHILE: dict[str, Callable[[pathlib.Path], object]] = {
-    "folder removed while the run goes on": _remove,
-    "folder replaced while the run goes on": _replace,
-}
-
-
-def on_full_disk(folder: pathlib.Path) -> None:
-    """A run whose disk is full before its step 21, and which is then copied to `folder`.
-
-    The disk is a tmpfs in a mount namespace of this process, which takes root; elsewhere no file
-    may have more than 100 bytes.
-    """
-    small = folder.with_name("small")
-    small.mkdir()
-    libc = ctypes.CDLL(None)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    is_disk = not (
-        libc.unshare(_NEW_NAMESPACE)
-        or libc.mount(None, b"/", None, _PRIVATE, None)
-        or libc.mount(b"tmpfs", os.fsencode(small), b"tmpfs", 0, b"size=8m")
-    )
-
-    def fill(_):
-        if not is_disk:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-            return
-        with contextlib.suppress(OSError), (small / "filler").open("wb", 0) as file:
-            while True:
-                file.write(bytes(4096))
-
-    try:
-        stop_at(STEPS // 2, fill)(small / "run")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        shutil.copytree(small / "run", folder)
-
-
-def judge_damage(name: str, whole: str, stopped: pathlib.Path, place: pathlib.Path) -> dict:
-    """What came of one damage.
-
-    Args:
-      name: of `DAMAGES`, of `MEANWHILE`, or "disk full".
-      whole: the result of a run that nobody disturbed.
-      stopped: a run that was stopped.
-      place: an empty folder.
-
-    Returns:
-      {"outcome": ..., "said": ...}: "equal", the result is that of a run that nobody disturbed;
-      "told", the run says in two lines or fewer what is wrong; "lost", it ends otherwise; "wrong",
-      another result and no word.
-    """
-    folder = place / "run"
-    scenario = SCENARIOS["single run"]
-    if name in DAMAGES:
-        shutil.copytree(stopped, folder, symlinks=True)
-        DAMAGES[name](folder)
-        found = in_child(lambda: scenario.run(folder))
-        if found.code == 0 and not found.err and scenario.result(folder) == whole:
-            return {"outcome": "equal", "said": _told(found.out)}
-    else:
-        run = on_full_disk if name == "disk full" else stop_at(STEPS // 2, MEANWHILE[name])
-        found = in_child(lambda: run(folder))
-        again = folder if name == "disk full" else place / "again"
-        if not found.is_told:
-            return {"outcome": "lost", "said": found.err}
-        if in_child(lambda: scenario.run(again)).code or scenario.result(again) != whole:
-            return {"outcome": "lost", "said": found.err}
-    if found.is_told:
-        return {"outcome": "told", "said": found.err}
-    if found.code or found.err:
-        return {"outcome": "lost", "said": found.err}
-    said = _told(found.out)
-    return {"outcome": "told" if said else "wrong", "said": said}
-
-
-def _told(out: str) -> str:
-    """The lines of what a run says that are about damage."""
-    words = ("the checkpoint of step", " has no row", " has a row", "is lost", "as it was is now")
-    return "\n".join(line for line in out.splitlines() if any(word in line for word in words))
-
-
-def all_damages() -> Iterator[str]:
-    """The names that `judge_damage` takes."""
-    yield from (*DAMAGES, *MEANWHILE, "disk full")

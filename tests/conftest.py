@@ -1,7 +1,6 @@
 """Eight virtual CPU devices, said before JAX is imported, and a Ctrl-C that is not ignored."""
 
 import atexit
-import gc
 import importlib.metadata
 import os
 import pathlib
@@ -37,16 +36,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs():
-    """Forgets what was compiled, after a file that left much.
-
-    Each program of a CPU takes maps of memory, of which Linux gives a process 65,530, and XLA dies
-    at the last.
-    """
+    """Forgets what was compiled, after a file that left much."""
     yield
-    maps = pathlib.Path("/proc/self/maps")
-    if "jax" in sys.modules and maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
+    if "jax" in sys.modules:
+        from initjax.support.compiling import forget_programs
+
+        forget_programs()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from initjax.data import Dataset
 from initjax.models import create_model, model_names
+from initjax.support.files import intact
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT = 240  # seconds, for a loaded machine
@@ -95,7 +96,8 @@ def launch_together(jobs) -> list[list[subprocess.CompletedProcess]]:
 
 def read_rows(folder) -> list[dict]:
     """The rows of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [intact(json.loads(line)) for line in lines]
 
 
 def without_times(rows) -> list[dict]:

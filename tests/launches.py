@@ -32,9 +32,14 @@ def start(flags, environment):
     os.dup2(err.fileno(), 2)
     os.environ.update(environment)
     sys.argv = [str(LAUNCH), *flags]
+    call_and_exit(lambda: runpy.run_path(str(LAUNCH), run_name="__main__"))
+
+
+def call_and_exit(function):
+    """Ends a forked process as Python would end after this call."""
     code = 1
     try:
-        runpy.run_path(str(LAUNCH), run_name="__main__")
+        function()
         code = 0
     except SystemExit as stop:  # as Python ends with it
         code = stop.code or 0

@@ -79,7 +79,7 @@ def compare(
       margin: accuracy difference without practical interest; None: half the sd from seed to seed.
       folder: where rows are kept as they come: the same call goes on from them. It knows a start by
         its label only. None: in memory.
-      method: "auto", "vmap", "devices" or "processes": how replicas are run.
+      method: "auto", "vmap" or "devices": how replicas are run.
       listener: who is told how it goes on, such as a subclass of `initjax.training.Quiet`.
       **settings: other fields of `Config`: epochs or steps, batch_size, optimizer, ...
 
@@ -152,5 +152,6 @@ def _dataset(data, settings: Mapping[str, Any]) -> data_sets.Dataset:
             settings.get("data_dir") or None,
             settings.get("image_size") or None,
             settings.get("download", False),
+            settings.get("stream") or None,
         )
     return data if isinstance(data, data_sets.Dataset) else data_sets.from_arrays(*data)

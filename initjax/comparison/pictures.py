@@ -15,7 +15,7 @@ from initjax.comparison.results import Contest, RateCurve
 from initjax.comparison.rows import Run
 from initjax.comparison.statistics import t_interval
 from initjax.comparison.texts import shorten
-from initjax.support.text import printable
+from initjax.support.text import drawable, printable
 
 # Told apart on white and on black, and by most eyes that do not see all colors.
 _COLORS = ("#2f7fc1", "#e08e00", "#1a9a6c", "#c8609a", "#4fb3e0", "#d5541c", "#8c6bb1", "#8a8a8a")
@@ -74,8 +74,7 @@ def _create(**labels):
 
 def label(start: str) -> str:
     """A name as Matplotlib shows it: short, without formulas, and never hidden."""
-    # It takes $...$ for a formula and leaves out of legends what begins with an underscore.
-    return shorten(printable(start), 26).replace("$", r"\$").replace("_", " _", start[:1] == "_")
+    return drawable(shorten(printable(start), 26))
 
 
 def _legend(axis, number):

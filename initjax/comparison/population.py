@@ -8,6 +8,7 @@ beside it says which they are. Killed at any moment, the same call goes on from 
 import contextlib
 import dataclasses
 import functools
+import gc
 import hashlib
 import json
 import math
@@ -24,8 +25,11 @@ import numpy as np
 from initjax import data
 from initjax.comparison.progress import Listener, Quiet, Work
 from initjax.comparison.rows import CURVES, Run, setting_of, start_of
+from initjax.data.stream import StreamedDataset
+from initjax.support.compiling import forget_programs
 from initjax.support.errors import Interrupted, UserError
-from initjax.support.files import strict_json, write_whole
+from initjax.support.files import json_row, strict_json, write_whole
+from initjax.support.memory import TooLarge
 from initjax.training.checkpoints import Checkpoints
 from initjax.training.config import NUMBERS, Config
 from initjax.training.devices import (
@@ -126,6 +130,16 @@ class _Chunk:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def parts(self, too_large: "_Chunk") -> list["_Chunk"]:
+        """Of half as many runs, where one of the same program and size was too large."""
+        if (self.jobs[0].group, self.size) != (too_large.jobs[0].group, too_large.size):
+            return [self]
+        half = -(-self.size // 2)
+        return [
+            _Chunk(self.jobs[start : start + half], half)
+            for start in range(0, len(self.jobs), half)
+        ]
 
     def to_json(self) -> str:
         """What tells it from others: rows in which nothing has happened yet."""
@@ -234,7 +248,7 @@ class _Book:
         self.check()
         if self.folder is not None and is_first():
             with (self.folder / "rows.jsonl").open("a") as file:
-                file.write("".join(run.to_json() + "\n" for run in new))
+                file.write("".join(json_row(json.loads(run.to_json())) for run in new))
                 file.flush()
                 os.fsync(file.fileno())
         self.rows |= {run.key: run for run in new}
@@ -243,6 +257,11 @@ class _Book:
     def place_of(self, chunk: _Chunk) -> pathlib.Path:
         """The folder of a chunk under way."""
         return self.folder / "checkpoints" / chunk.digest
+
+    def forget(self, chunk: _Chunk) -> None:
+        """Removes the folder of a chunk whose rows are kept."""
+        if self.folder is not None and is_first():
+            shutil.rmtree(self.place_of(chunk), ignore_errors=True)
 
     def under_way(self, wanted: dict[tuple, Job]) -> Iterator[_Chunk]:
         """Chunks that were begun and not ended, of jobs that are all wanted."""
@@ -302,12 +321,24 @@ class _Population:
             )
         )
         self._total = sum(len(c.jobs) * self._steps(c.jobs[0]) for c in chunks)
-        for chunk in chunks:
-            rows = self._train(chunk)
+        too_large: list[_Chunk] = []
+        while chunks:
+            chunk = chunks.pop(0)
+            forget_programs()  # starts and refinements have theirs
+            try:
+                rows = self._train(chunk)
+            except TooLarge as error:
+                if chunk.size == 1:
+                    raise
+                self._listener.say(f"{str(error).splitlines()[0]} Half as many are trained.")
+                too_large.append(chunk)
+                chunks = [part for c in (chunk, *chunks) for part in c.parts(chunk)]
+                continue
             for run in self._book.add(rows):
                 self._listener.finished(run, list(self._book.rows.values()))
-            if self._book.folder is not None and is_first():
-                shutil.rmtree(self._book.place_of(chunk), ignore_errors=True)
+            self._book.forget(chunk)
+        for chunk in too_large:
+            self._book.forget(chunk)
 
     def _chunks(self):
         """Those under way first; the others by program, in the order of the jobs."""
@@ -319,7 +350,7 @@ class _Population:
                 yield chunk
         groups: dict[tuple, list[Job]] = {}
         for job in missing.values():
-            groups.setdefault(job.group, []).append(job)
+            groups.setdefault((job.group, self._stream_of(job)), []).append(job)
         for jobs in groups.values():
             first = jobs[0]
             size = at_once(
@@ -333,7 +364,13 @@ class _Population:
                 yield _Chunk(tuple(jobs[start : start + size]), size)
 
     def _fits(self, chunk):
+        if len(set(map(self._stream_of, chunk.jobs))) > 1:  # begun with the data in memory
+            return False
         return self._method == "vmap" or chunk.size <= len(all_devices())
+
+    def _stream_of(self, job: Job) -> int | None:
+        """Jobs that train together see one stream, by its seed; None: they need none."""
+        return job.config.seed if isinstance(self._dataset(job), StreamedDataset) else None
 
     def _dataset(self, job: Job) -> data.Dataset:
         """What a job trains on and is evaluated on."""
@@ -347,7 +384,7 @@ class _Population:
             return self._given
         name, data_dir, image_size, stream = where
         return load_in_all(
-            lambda: data.load(name, data_dir or None, image_size or None, download, stream)
+            lambda: data.load(name, data_dir or None, image_size or None, download, stream or None)
         )
 
     def _steps(self, job):
@@ -360,7 +397,9 @@ class _Population:
         job = chunk.jobs[0]
         if self._programs and self._programs[0] == (job.group, chunk.size):
             return self._programs[1], False
-        self._programs = None  # its data leave the devices before the next come
+        if self._programs:
+            self._programs = None
+            gc.collect()  # its data leave the devices, and its stream ends, before the next begin
         replicas = Replicas(
             job.config, self._dataset(job), chunk.size, method=self._method, model=job.model
         )
@@ -414,6 +453,8 @@ class _Population:
         signals = contextlib.nullcontext(lambda: None)
         if save:
             signals = stop_signals(lambda: step > first_step)
+        if step < last:
+            replicas.compile_evaluation(state)
         with signals as stopped:
             while step < last and not measured.all_failed(step):
                 if shown is None or step % per_epoch == 0:
@@ -545,7 +586,7 @@ def prior_loss(
     dataset: data.Dataset, label_smoothing: float = 0.0, loss: str = DEFAULT_LOSS
 ) -> float:
     """The training loss of predicting the classes' frequencies, whatever the image."""
-    counts = np.bincount(dataset.train_labels, minlength=dataset.num_classes)
+    counts = dataset.label_counts
     return loss_of_frequencies(counts / counts.sum(), label_smoothing, loss)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from initjax.support.errors import UserError
-from initjax.support.files import strict_json
+from initjax.support.files import intact, strict_json
 from initjax.support.text import shown
 
 CURVES = ("eval_accuracy", "eval_loss", "train_accuracy", "train_loss")
@@ -210,7 +210,10 @@ def _parse_json(text: str) -> Any:
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError('not a row: it must be of the form {"start": ..., "seed": ...}.')
-    return value
+    row = intact(value)
+    if row is None:
+        raise UserError("damaged: it is not the row that was written.")
+    return row
 
 
 class _At:

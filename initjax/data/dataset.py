@@ -48,6 +48,11 @@ class Dataset:
         """Standard deviation of every channel, likewise, float32 [C]."""
         return self._channel_statistics[1]
 
+    @functools.cached_property
+    def label_counts(self) -> np.ndarray:
+        """How many training images each class has, int64 [num_classes]."""
+        return np.bincount(self.train_labels, minlength=self.num_classes)
+
     def checked(self) -> "Dataset":
         """Itself, if it can be trained on.
 
@@ -84,14 +89,7 @@ class Dataset:
         Held out are a tenth of the training images, at least 1,000 but at most a fifth, drawn by a
         key that no seed changes.
         """
-        number = len(self.train_labels)
-        held_out = max(number // 10, min(1000, number // 5))
-        if not held_out:
-            raise UserError(
-                f"{number} training images of {self.name} are too few to hold some out."
-            )
-        order = np.asarray(jax.random.permutation(jax.random.key(0), number))
-        test, train = np.sort(order[:held_out]), np.sort(order[held_out:])
+        train, test = self._held_out()
         return dataclasses.replace(
             self,
             train_images=self.train_images[train],
@@ -99,6 +97,17 @@ class Dataset:
             test_images=self.train_images[test],
             test_labels=self.train_labels[test],
         )
+
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """(what is left, what is held out): indices of training images, rising."""
+        number = len(self.train_labels)
+        held_out = max(number // 10, min(1000, number // 5))
+        if not held_out:
+            raise UserError(
+                f"{number} training images of {self.name} are too few to hold some out."
+            )
+        order = np.asarray(jax.random.permutation(jax.random.key(0), number))
+        return np.sort(order[held_out:]), np.sort(order[:held_out])
 
     @functools.cached_property
     def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:

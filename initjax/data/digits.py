@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import PIL.Image
 
-from initjax.data.dataset import Dataset
+from initjax.data.dataset import Dataset, check_memory
 from initjax.data.images import resize
 
 
@@ -19,6 +19,7 @@ def load_digits(image_size: int | None) -> Dataset:
         counts, labels = digits["images"], digits["labels"].astype(np.int32)
     images = np.rint(counts * (255 / 16)).astype(np.uint8)[..., None]
     if image_size is not None:
+        check_memory("digits", len(images) * image_size**2)
         pictures = (PIL.Image.fromarray(image[..., 0]) for image in images)
         images = np.stack([np.asarray(resize(p, image_size)) for p in pictures])[..., None]
     # RandomState, because its streams never change between NumPy versions: nor does the split.

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import PIL.Image
 
-from initjax.data.dataset import Dataset, check_labels, check_num_classes
+from initjax.data.dataset import Dataset, check_labels, check_memory, check_num_classes
 from initjax.data.images import PIL_MODES, resize
 from initjax.support.errors import UserError
 from initjax.support.naming import Registry, import_own, parse
@@ -128,7 +128,8 @@ def _images(what, values, image_size) -> np.ndarray:
             )
         images = images.astype(np.uint8, copy=False)
     else:
-        images = images.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            images = images.astype(np.float32, copy=False)
         finite = np.isfinite(images)
         if not finite.all():
             raise UserError(
@@ -142,6 +143,7 @@ def _images(what, values, image_size) -> np.ndarray:
             f"{what}: --image_size resizes bytes with 1, 3 or 4 channels, not {images.dtype} with"
             f" {images.shape[-1]}.\nResize them in your own function."
         )
+    check_memory(what, len(images) * image_size**2 * images.shape[-1])
     squeeze = images.shape[-1] == 1
     pictures = (PIL.Image.fromarray(x[..., 0] if squeeze else x) for x in images)
     small = np.stack([np.asarray(resize(picture, image_size)) for picture in pictures])

@@ -26,6 +26,7 @@ class Records:
       shape: of an image.
       image_size: to which images are resized; None: they have `shape`.
       num_classes: labels are below it.
+      chosen: which of them these are, in this order; None: all.
     """
 
     source: Any
@@ -34,9 +35,10 @@ class Records:
     shape: tuple[int, int, int]
     image_size: int | None
     num_classes: int
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.source if self.chosen is None else self.chosen)
 
     def __getitem__(self, index: int) -> Example:
         return next(self.read([index]))
@@ -55,7 +57,7 @@ class Records:
           indices: of the examples.
           crops: of each, to images of `shape`, which is square then; None resizes to `image_size`.
         """
-        indices = [int(i) for i in indices]
+        indices = [int(i if self.chosen is None else self.chosen[i]) for i in indices]
         try:
             records = self.source.__getitems__(indices)
         except Exception:  # TFDS does not say for which of them.

@@ -22,13 +22,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import tqdm
-from absl import flags, logging
+from absl import flags
 
+from initjax.data.caches import read_arrays, write_arrays
 from initjax.data.dataset import Dataset, byte_statistics
 from initjax.data.images import Crop
 from initjax.data.records import Records
 from initjax.support.errors import UserError
-from initjax.support.files import whole_file
 from initjax.support.text import first_line
 
 Batch = tuple[np.ndarray, np.ndarray]  # images uint8 [B, H, W, C], labels int32 [B]
@@ -184,19 +184,37 @@ class StreamedDataset(Dataset):
         """Itself: records are checked where they are read."""
         return self
 
-    def validation_split(self):
-        """Refused: choices are made on data in memory."""
-        raise UserError(f"{self.name} is streamed: nothing is held out of it for choices.")
+    def validation_split(self) -> "StreamedDataset":
+        """As of a set in memory; of its training images another pass is made."""
+        chosen = (dataclasses.replace(self.train, chosen=part) for part in self._held_out())
+        facts = self.facts.with_name(f"{self.facts.stem}-held_out.npz")
+        return streamed(self.name, *chosen, self.label_names, facts)
+
+    @property
+    def label_counts(self) -> np.ndarray:  # pyright: ignore
+        """How many training images each class has, int64 [num_classes]."""
+        return self._facts["label_counts"]
+
+    @property
+    def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:  # pyright: ignore
+        return self._facts["mean"], self._facts["std"]
+
+    def _agree(self, facts) -> bool:
+        """Whether facts can be those of these images."""
+        mean, std, counts = (facts[name] for name in ("mean", "std", "label_counts"))
+        return (
+            mean.shape == std.shape == self.train.shape[-1:]
+            and np.isfinite([mean, std]).all()
+            and counts.shape == (self.num_classes,)
+            and counts.sum() == len(self.train)
+        )
 
     @functools.cached_property
-    def _channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, std), of one pass over the training images, which is kept in the cache."""
-        try:
-            mean, std = np.load(self.facts)
-            if mean.shape == std.shape == self.train.shape[-1:]:
-                return mean, std
-        except Exception:  # none there, or none that can be read
-            logging.info("%s is made anew.", self.facts)
+    def _facts(self) -> dict[str, np.ndarray]:
+        """What one pass over the training images finds, which is kept in the cache."""
+        facts = read_arrays(self.facts, ("mean", "std", "label_counts"))
+        if facts is not None and self._agree(facts):
+            return facts
         parts = np.array_split(np.arange(len(self.train)), -(-len(self.train) // _PART))
         batches = tqdm.tqdm(
             read_batches(self.train, [Row(part) for part in parts]),
@@ -206,14 +224,17 @@ class StreamedDataset(Dataset):
             unit="image",
             disable=not sys.stderr.isatty(),
         )
-        found = byte_statistics(images for images, _ in batches)
-        try:
-            self.facts.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.facts) as file:
-                np.save(file, np.stack(found))
-        except OSError as error:
-            logging.warning("What was measured of %s is not kept: %s", self.name, error)
-        return found
+        counts = np.zeros(self.num_classes, np.int64)
+
+        def images_of(batches):
+            for images, labels in batches:
+                np.add.at(counts, labels, 1)
+                yield images
+
+        mean, std = byte_statistics(images_of(batches))
+        facts = {"mean": mean, "std": std, "label_counts": counts}
+        write_arrays(self.facts, facts)
+        return facts
 
 
 def streamed(

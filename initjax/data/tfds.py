@@ -12,6 +12,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
+from initjax.data.caches import read_arrays, write_arrays
 from initjax.data.dataset import Dataset, check_memory, check_num_classes
 from initjax.data.downloads import ensure_prepared, find_builder
 from initjax.data.images import PIL_MODES
@@ -20,7 +21,7 @@ from initjax.data.stream import STREAM_SHARE, streamed
 from initjax.support import extras
 from initjax.support.errors import UserError
 from initjax.support.fetch import cache_folder
-from initjax.support.files import user_path, whole_file
+from initjax.support.files import user_path
 from initjax.support.memory import machine_memory
 from initjax.support.text import first_line
 
@@ -83,7 +84,9 @@ def _load(builder, name, image_size, download, stream) -> Dataset:
     cache_file = _cache_file(builder, image_size)
     num_bytes = sum(sizes.values()) * math.prod(shape)
     if stream or (stream is None and num_bytes > STREAM_SHARE * machine_memory()):
-        return streamed(name, *opened, label_names, cache_file.with_suffix(".npy"))
+        return streamed(
+            name, *opened, label_names, cache_file.with_name(f"{cache_file.stem}-facts.npz")
+        )
     check_memory(name, num_bytes)
 
     def dataset(arrays) -> Dataset:
@@ -94,7 +97,7 @@ def _load(builder, name, image_size, download, stream) -> Dataset:
             **arrays,
         ).checked()
 
-    arrays = _read_cache(cache_file)
+    arrays = read_arrays(cache_file, _ARRAYS)
     if arrays is not None:
         try:
             # Checksums tell damage apart, not another program's idea of what belongs there.
@@ -103,7 +106,7 @@ def _load(builder, name, image_size, download, stream) -> Dataset:
             logging.warning("%s is made anew: %s", cache_file, error)
     arrays = _decode(dict(zip(("train", "test"), opened, strict=True)))
     made = dataset(arrays)
-    _write_cache(cache_file, arrays)
+    write_arrays(cache_file, arrays)
     return made
 
 
@@ -190,23 +193,3 @@ def _cache_file(builder, image_size: int | None) -> pathlib.Path:
     size = "" if image_size is None else f"-{image_size}px"
     full_name = builder.info.full_name.replace("/", "-")
     return cache_folder() / f"{full_name}{size}-{fingerprint.hexdigest()[:16]}.npz"
-
-
-def _read_cache(file: pathlib.Path) -> dict[str, np.ndarray] | None:
-    """The cached arrays, or None if there are none or their checksums fail."""
-    try:
-        with file.open("rb") as stream, np.load(stream) as arrays:
-            return {key: arrays[key] for key in _ARRAYS}
-    except Exception:  # A damaged archive raises any of a dozen errors: all mean "decode again".
-        return None
-
-
-def _write_cache(file: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes the cache at once or not at all; without a writable place, only warns."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as part:
-            # An .npz holds .npy arrays, each with a CRC-32: damage does not go unnoticed.
-            np.savez(part, **arrays)
-    except OSError as error:
-        logging.warning("Decoded images are not cached (set INITJAX_CACHE=DIR): %s", error)

@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from initjax.support.text import drawable
+
 
 def plot_law(weights, path: pathlib.Path, title: str) -> None:
     """Density and CCDF of weights in units of their standard deviation, beside the normal law's.
@@ -35,5 +37,5 @@ def plot_law(weights, path: pathlib.Path, title: str) -> None:
     ccdf.set(xlim=(0.01, 40), ylim=(1e-6, 1.5))
     for axis in (density, ccdf):
         axis.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(drawable(title))
     figure.savefig(path, dpi=80)

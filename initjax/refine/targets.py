@@ -22,7 +22,7 @@ from initjax.refine.network import Network, split_variables
 from initjax.refine.statistics import channel_moments
 from initjax.support.arguments import finite, not_negative, positive
 from initjax.support.errors import UserError
-from initjax.support.files import strict_json, write_whole
+from initjax.support.files import intact, json_row, write_whole
 from initjax.theory.gaussian import second_moment
 
 SCHEMA_VERSION = 1
@@ -188,8 +188,8 @@ def save_statistics(
 
     The file is JSON: {"schema_version": 1, "digest": SHA-256 of the inputs, "layers": [{"path",
     "shape" (of the pre-activations), "n" (values a channel), "mean" [C], "var" [C], "quantiles"
-    [129]}]}. The quantiles are of (z - mean) / sd of all living channels together, at the
-    probabilities (i - 1/2) / 129. `about`, where it is given, stands in front.
+    [129]}], "sha256": of all of it}. The quantiles are of (z - mean) / sd of all living channels
+    together, at the probabilities (i - 1/2) / 129. `about`, where it is given, stands in front.
 
     Args:
       model: a Flax Linen module.
@@ -222,7 +222,7 @@ def save_statistics(
         for path, layer in found.items()
     ]
     content = {"schema_version": SCHEMA_VERSION, "digest": digest(inputs), "layers": layers}
-    write_whole(pathlib.Path(file), strict_json(({"about": about} if about else {}) | content))
+    write_whole(pathlib.Path(file), json_row(({"about": about} if about else {}) | content))
 
 
 def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
         content = json.loads(pathlib.Path(file).read_text())
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is no statistics file: it is not JSON.") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
@@ -259,4 +259,6 @@ def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
         raise UserError(
             f"{file} is damaged: a layer lacks finite mean, var or quantiles."
         ) from None
+    if intact(content) is None:
+        raise UserError(f"{file} is damaged: it is not what was written.\nMeasure it again.")
     return content

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from initjax.signal.layers import Signal
+from initjax.support.text import drawable
 
 _MOST_RIDGES = 14
 
@@ -32,7 +33,7 @@ def plot_variance(signals: Mapping[str, "Signal"], path: pathlib.Path, title: st
         axis.fill_between(depth, low, high, color=color, alpha=0.15, linewidth=0)
         axis.plot(depth, theory, "--", color=color, linewidth=1)
         variance = [_number(layer.variance) for layer in signal.layers]
-        axis.plot(depth, variance, color=color, marker=_marker(depth), label=name)
+        axis.plot(depth, variance, color=color, marker=_marker(depth), label=drawable(name))
     axis.plot([], [], "--", color="gray", linewidth=1, label="theory, 95 % band")
     _finish(axis, "variance of the pre-activations", figure, title, path)
 
@@ -50,7 +51,7 @@ def plot_gradients(signals: Mapping[str, "Signal"], path: pathlib.Path, title: s
     for color, (name, signal) in zip(_colors(signals), signals.items(), strict=True):
         depth = np.arange(1, len(signal.layers) + 1)
         norms = np.array([_number(layer.gradient_norm) for layer in signal.layers])
-        axis.plot(depth, norms, color=color, marker=_marker(depth), label=name)
+        axis.plot(depth, norms, color=color, marker=_marker(depth), label=drawable(name))
         theory = []
         for layer, norm in zip(signal.layers, norms, strict=True):
             predicted, measured = layer.predicted.gradient_variance, layer.gradient_variance
@@ -108,11 +109,11 @@ def plot_histograms(
         axis.set_yticks([-row for row in range(len(layers))])
         axis.set_yticklabels([str(i + 1) for i in shown], fontsize="x-small")
         axis.set_xlabel("z" if common else "z / root mean square", fontsize="small")
-        axis.set_title(name, fontsize="small")
+        axis.set_title(drawable(name), fontsize="small")
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
     axes[0].set_ylabel("layer")
-    figure.suptitle(f"{title}: pre-activations (at the right: sd)", fontsize="medium")
+    figure.suptitle(f"{drawable(title)}: pre-activations (at the right: sd)", fontsize="medium")
     figure.savefig(path, dpi=120)
 
 
@@ -134,7 +135,7 @@ def _finish(axis, label, figure, title, path):
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
-    figure.suptitle(title)
+    figure.suptitle(drawable(title))
     figure.savefig(path, dpi=120)
 
 

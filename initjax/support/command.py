@@ -3,6 +3,7 @@
 A command's `main` raises what went wrong, inside `answers`; run by a shell, it is started by `run`:
 
     an error of the user or of a file   "error: ..." on stderr, exit 1
+    a device or a machine out of memory the same
     Ctrl-C                              a line on stderr, exit 130, while importing too
     a run that saved and stopped        its message on stderr, exit 128 and the signal's number, as
                                         shells and schedulers know it: 130 of Ctrl-C, 143 of
@@ -28,7 +29,7 @@ from typing import Any, NoReturn, TextIO
 from initjax.support.errors import Interrupted, UserError
 from initjax.support.extras import MissingExtra, brings
 from initjax.support.files import user_path
-from initjax.support.text import printable
+from initjax.support.text import first_line, printable
 
 _PATIENCE = 2.0  # seconds from Ctrl-C to the end, if something swallows the KeyboardInterrupt
 
@@ -146,6 +147,12 @@ def answers(resumes: bool = False) -> Iterator[None]:
     except Interrupted as stop:
         show(f"{stop} Run the same command to go on." if resumes else str(stop), sys.stderr)
         sys.exit(128 + stop.number)
+    except (MemoryError, RuntimeError) as error:
+        # Of JAX, too, which a command may not have imported.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        cure = "Take a smaller --batch_size or --image_size, or a smaller network."
+        sys.exit(printable(f"error: {first_line(error)}\n{cure}", keep="\n"))
     except BrokenPipeError:  # as in `python launch.py | head`
         _drop_output()
         sys.exit(141)

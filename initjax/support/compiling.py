@@ -1,8 +1,12 @@
-"""Compiling: where Ctrl-C is heard, with options that not every jaxlib knows, and only once."""
+"""Compiling: where Ctrl-C is heard, with options that not every jaxlib knows, and only once; and
+forgetting what was compiled, before there is too much of it.
+"""
 
 import contextlib
+import gc
 import math
 import os
+import pathlib
 import re
 import threading
 from collections.abc import Mapping
@@ -20,6 +24,9 @@ OF_SAMPLERS = {"xla_backend_optimization_level": 1}
 _UNKNOWN = re.compile(r"No such compile option: '(\w+)'|While setting option (\w+),")
 _refused: set[str] = set()  # by this jaxlib
 
+# Each program of a CPU takes maps of memory, of which Linux gives a process 65,530; XLA dies at the
+# last.
+MANY_MAPS = 25_000
 
 # With it a program calls oneDNN, and cannot be written down: jaxlib 0.12 runs out of memory.
 _NOT_KEPT = "xla_cpu_experimental_onednn_custom_call"
@@ -93,3 +100,14 @@ def remember_programs() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # JAX keeps what takes a second; half of a command's compiling is in smaller programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def forget_programs(many: int = MANY_MAPS) -> None:
+    """Frees what JAX keeps of compiled programs, where this process has many maps of memory.
+
+    Programs that somebody holds stay.
+    """
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > many:
+        jax.clear_caches()
+        gc.collect()

@@ -33,19 +33,38 @@ def device_memory(device: Any) -> float:
     return float(machine_memory())
 
 
-def check_fits(what: str, needed: float, cure: str) -> None:
+def program_memory(compiled: Any) -> int:
+    """Bytes that a compiled program takes on each device, from its arguments to its results.
+
+    Of activations, too: it is what XLA has planned. 0 where XLA does not say.
+    """
+    plan = compiled.memory_analysis()
+    if plan is None:
+        return 0
+    kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return kept + plan.temp_size_in_bytes
+
+
+class TooLarge(UserError):
+    """What is more than the memory holds; a smaller part of it may do."""
+
+
+def check_fits(what: str, needed: float, cure: str, memory: float | None = None) -> None:
     """Refuses, before it is made, what is more than a device holds.
 
     Args:
       what: needs the memory, as the start of a sentence.
       needed: bytes.
       cure: the second line of the message.
+      memory: bytes that there are; None: of the first device here.
 
     Raises:
-      UserError: with both figures.
+      TooLarge (a UserError): with both figures.
     """
-    if needed > (memory := device_memory(jax.local_devices()[0])):
-        raise UserError(
+    if memory is None:
+        memory = device_memory(jax.local_devices()[0])
+    if needed > memory:
+        raise TooLarge(
             f"{what} would take {needed / _GIB:,.4g} GiB of memory, of which there are"
             f" {memory / _GIB:,.4g}.\n{cure}"
         )

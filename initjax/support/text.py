@@ -16,6 +16,16 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
+def drawable(text: str) -> str:
+    """`text` as Matplotlib draws it: it takes $...$ for a formula, and what begins with an
+    underscore it leaves out of legends.
+
+    >>> drawable("_$a$")
+    ' _\\\\$a\\\\$'
+    """
+    return printable(text).replace("$", r"\$").replace("_", " _", text[:1] == "_")
+
+
 def shown(value: object, most: int = 80) -> str:
     """`repr(value)` for a message: no longer than `most`, and of any integer."""
     try:

@@ -5,6 +5,7 @@ they find each other); and what makes training on CPUs fast: how many devices a 
 which options programs are compiled for it, and how memory is kept.
 """
 
+import collections
 import contextlib
 import ctypes
 import hashlib
@@ -30,7 +31,7 @@ from initjax.models.lenet import LeNet
 from initjax.models.mlp import MLP
 from initjax.support.compiling import compile_program
 from initjax.support.errors import UserError
-from initjax.support.memory import machine_memory
+from initjax.support.memory import check_fits, device_memory, machine_memory, program_memory
 from initjax.training.step import AXIS
 
 # XLA gives convolutions to YNNPACK, whose weight gradients take 1.6 to 7 times as long as Eigen's;
@@ -216,6 +217,31 @@ def load_in_all(load: Callable[[], Dataset]) -> Dataset:
     return dataset
 
 
+class Program:
+    """A function on devices; it is compiled once, for the shapes that it sees first.
+
+    Args:
+      compile_for: (donated, kept) -> what is compiled.
+      run: (what is compiled, donated, kept) -> results.
+    """
+
+    def __init__(self, compile_for: Callable, run: Callable):
+        self._compile_for, self._run, self._compiled = compile_for, run, None
+
+    def compile(self, donated, kept) -> None:
+        """Only compiles.
+
+        Raises:
+          TooLarge (a UserError): it would take more memory than there is.
+        """
+        if self._compiled is None:
+            self._compiled = self._compile_for(donated, kept)
+
+    def __call__(self, donated, kept):
+        self.compile(donated, kept)
+        return self._run(self._compiled, donated, kept)
+
+
 class Devices:
     """Devices on which a program computes the same, each from its share of data.
 
@@ -263,31 +289,41 @@ class Devices:
         """`tree` as what each run has of its own: here there is one run."""
         return self.place(tree)
 
-    def program(self, function: Callable, model=None) -> Callable:
+    def program(self, function: Callable, model=None, what: str = "A program") -> Program:
         """`function(donated, kept)` on every device; compiled at the first call, for its shapes.
 
-        `model` is the one that it calls, if it does.
+        `model` is the one that it calls, if it does; `what` it is, for messages.
 
         Arguments and results are the same on all devices. Inside, `lax.axis_index(AXIS)` and
         `share` tell them apart. `kept` is a pair: what each run has of its own, such as its seed
         or the order of its images, and what all runs that share a program share.
         """
-        compiled = None
         options = compiler_options(model) if self._devices[0].platform == "cpu" else {}
 
-        def call(donated, kept):
-            nonlocal compiled
-            args = (self._indices, donated, kept)
-            if compiled is None:
-                start = time.perf_counter()
-                compiled = compile_program(self._map(function).lower(*args), options)
-                self.compile_seconds += time.perf_counter() - start
-            result = compiled(*args)
+        def compile_for(*args):
+            start = time.perf_counter()
+            compiled = compile_program(self._map(function).lower(self._indices, *args), options)
+            self.compile_seconds += time.perf_counter() - start
+            self._check_program(f"{what} on {self}", compiled)
+            return compiled
+
+        def run(compiled, *args):
+            result = compiled(self._indices, *args)
             if self._processes > 1 and not self.loop_in_programs:
                 jax.block_until_ready(result)  # several in flight can block CPU devices
             return result
 
-        return call
+        return Program(compile_for, run)
+
+    def _check_program(self, what, compiled):
+        """Refuses a program that would take more memory than there is, in all processes or none."""
+        device = self._devices[0]
+        per_process = collections.Counter(d.process_index for d in self._devices)
+        copies = max(per_process.values()) if device.platform == "cpu" else 1
+        here = next(d for d in self._devices if d.process_index == jax.process_index())
+        memory = min(map(float, gather(str(device_memory(here)))))
+        cure = "Take a smaller --batch_size or --image_size, or a smaller network."
+        check_fits(what, copies * program_memory(compiled), cure, memory)
 
     def of_process(self, batch_size: int) -> slice:
         """The part of a batch that the devices of this process share."""
@@ -370,6 +406,10 @@ class ReplicaDevices(Devices):
         whole = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
         self._gather = jax.jit(lambda tree: tree, out_shardings=whole)
 
+    def __str__(self) -> str:
+        runs = math.prod(self.shape)
+        return f"{super().__str__()} for {runs} runs at once" if runs > 1 else super().__str__()
+
     @property
     def number(self) -> int:
         """One device sees a whole batch."""
@@ -378,6 +418,10 @@ class ReplicaDevices(Devices):
     def share(self, batch_size: int) -> tuple[int, int]:
         """The whole batch."""
         return 0, batch_size
+
+    def of_process(self, batch_size: int) -> slice:
+        """The whole batch."""
+        return slice(batch_size)
 
     def place_own(self, tree) -> Any:
         """The same tree for every replica."""

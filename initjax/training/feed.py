@@ -5,6 +5,7 @@ index, from an order that all of them know, so that the numbers of a run do not 
 devices compute them, but for rounding. What is streamed comes batch by batch, in that order.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from initjax.training.randomness import orders_key
 from initjax.training.streaming import Stream
 
 EVAL_BATCH = 512
+# At once, so that no evaluation takes much more memory than training: 167 images of 224x224.
+_EVAL_PIXELS = 2**23
 
 
 class Feed:
@@ -58,11 +61,6 @@ class Feed:
         self._devices, self._stream = devices, None
         random_crops = self.augmentation == "random_resized_crop"
         if isinstance(dataset, StreamedDataset):
-            if devices.axis is None:
-                raise UserError(
-                    f"{dataset.name} is streamed, which runs that are trained together do not share"
-                    " yet.\nLeave out --stream, or train each run by itself."
-                )
             self._stream = Stream(dataset, batch_size, random_crops)
         elif random_crops:
             raise UserError(
@@ -75,7 +73,8 @@ class Feed:
             self.train = devices.place((dataset.train_images, dataset.train_labels))
             self.test = devices.place((dataset.test_images, dataset.test_labels))
         self._mean, self._std = dataset.mean, dataset.std
-        eval_batch = min(EVAL_BATCH, len(dataset.test_labels))
+        fitting = max(_EVAL_PIXELS // math.prod(self.image_shape[:2]), 1)
+        eval_batch = min(EVAL_BATCH, fitting, len(dataset.test_labels))
         eval_batch = -(-eval_batch // devices.number) * devices.number
         # [K, B] each: what `evaluation_batch` takes, row by row.
         self.evaluation = evaluation_indices(len(dataset.test_labels), eval_batch)

@@ -9,7 +9,7 @@ import numpy as np
 from initjax.data.augmentation import Normalization
 from initjax.data.load import load
 from initjax.support.errors import UserError
-from initjax.support.files import user_path
+from initjax.support.files import intact, user_path
 from initjax.training.checkpoints import read_latest
 from initjax.training.config import Config
 from initjax.training.start import model_of
@@ -53,7 +53,9 @@ def load_run(folder: str | os.PathLike) -> Run:
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / 'config.json'} is not a configuration: {error}") from None
     try:
-        facts = json.loads((folder / "data.json").read_text())
+        facts = intact(json.loads((folder / "data.json").read_text()))
+        if facts is None:
+            raise ValueError("it is not what was written")
         num_classes = facts["num_classes"]
         mean, std = (np.float32(facts[name]) for name in ("mean", "std"))
     except FileNotFoundError:
@@ -61,7 +63,10 @@ def load_run(folder: str | os.PathLike) -> Run:
         dataset = load(config.dataset, place, size, False, None)
         num_classes, mean, std = dataset.num_classes, dataset.mean, dataset.std
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{folder / 'data.json'} cannot be read: {error!r}") from None
+        raise UserError(
+            f"{folder / 'data.json'} cannot be read: {error!r}\n"
+            "Delete it: then the data set is asked again."
+        ) from None
     state = read_latest(folder / "checkpoints", config.settings())["state"]
     variables = {name: state[name] for name in ("params", "batch_stats") if state.get(name)}
     return Run(model_of(config, num_classes), variables, Normalization(mean, std), config)

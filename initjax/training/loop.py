@@ -282,6 +282,7 @@ def run_steps(
         check_state(tree["state"], trainer.config, step, last_step)
         save(step, tree)
 
+    trainer.compile_evaluation(state)
     # Where nothing can be saved, Ctrl-C is Python's own.
     signals = stop_signals(lambda: step > first_step) if save else nullcontext(lambda: None)
     with signals as stopped:

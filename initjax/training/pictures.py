@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from initjax.support.text import drawable
+
 
 def plot_curves(rows: Sequence[dict], path: pathlib.Path, title: str) -> None:
     """Loss and accuracy of one run against the epoch, on training and test data.
@@ -25,5 +27,5 @@ def plot_curves(rows: Sequence[dict], path: pathlib.Path, title: str) -> None:
         axis.grid(alpha=0.3)
         axis.legend()
     axes[0].set_yscale("log")
-    figure.suptitle(title)
+    figure.suptitle(drawable(title))
     figure.savefig(path, dpi=120)

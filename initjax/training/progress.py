@@ -13,7 +13,7 @@ import tqdm
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from initjax.support.files import strict_json
+from initjax.support.files import json_row
 from initjax.training.objective import METRICS
 from initjax.training.pictures import plot_curves
 from initjax.training.workdir import keep_rows
@@ -179,7 +179,7 @@ class Reporter:
         self._check()
         self.rows.append(row)
         with self._path.open("a") as file:
-            file.write(strict_json(row) + "\n")
+            file.write(json_row(row))
         shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "seconds")}
         self._events.add(row["step"], shown)
         left = (self._total_steps - row["step"]) * self._pace(row)

@@ -3,7 +3,7 @@
 A replica is a run on one device: it differs from the others of its program in its seed, in its
 numbers (`config.NUMBERS`), which are arguments of the program, and in the weights that it starts
 from. The data set lies once on every device; replicas of one seed see the same images in the same
-order, augmented alike.
+order, augmented alike. Of a stream only these train together: they share its batches.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from initjax.data.dataset import Dataset
 from initjax.models.sizes import bounded
 from initjax.support.arguments import one_of
 from initjax.support.caching import cached
+from initjax.support.errors import UserError
 from initjax.support.memory import device_memory
 from initjax.training.config import Config
 from initjax.training.devices import (
@@ -111,6 +112,11 @@ class Replicas:
     def take(self, members: Sequence[Member]) -> None:
         """From here on, the programs are those of these replicas."""
         self._trainer.identity = self.devices.stack([identity(m.config) for m in members])
+        self._trainer.seed, *others = {m.config.seed for m in members}
+        if others and self._trainer.feed.streams:
+            raise UserError(
+                f"{self._dataset.name} is streamed: runs that train together have one seed."
+            )
 
     def create_states(self, members: Sequence[Member]) -> dict[str, Any]:
         """{"state", "totals"} before the first step, [R, ...] on the host, made one by one."""
@@ -165,6 +171,10 @@ class Replicas:
     def evaluate(self, state: TrainState):
         """The metrics' sums over the test set, of every replica."""
         return self._trainer.evaluation_sums(state)
+
+    def compile_evaluation(self, state: TrainState) -> None:
+        """`Trainer.compile_evaluation` of every replica."""
+        self._trainer.compile_evaluation(state)
 
     def means(self, sums, number: int) -> list[tuple[float, ...]]:
         """Of the first `number` replicas; waits for their steps."""

@@ -10,7 +10,7 @@ from flax.core import meta
 
 from initjax.network.paths import get_layer
 from initjax.refine.network import Network
-from initjax.support.files import strict_json
+from initjax.support.files import json_row
 from initjax.training.devices import is_first
 from initjax.training.start import calibration_batch, on_axis
 from initjax.training.step import TrainState
@@ -107,6 +107,6 @@ class StatisticsLog:
         row = {"step": step, "epoch": step / self._steps_per_epoch, "layers": layers}
         if is_first():
             with self._path.open("a") as file:
-                file.write(strict_json(row) + "\n")
+                file.write(json_row(row))
         self.params = params
         return {}

@@ -39,6 +39,7 @@ class Trainer:
 
     Attributes:
       identity: of this run, on its devices; of each replica.
+      seed: by which a stream shows its images.
       statistics: of the layers, for a run that records them; else None.
       parametrization: of the run's model; None: the standard one.
 
@@ -54,10 +55,11 @@ class Trainer:
     ):
         self.devices = Devices() if devices is None else devices
         self.feed = Feed(dataset, config.batch_size, config.augment, self.devices)
-        self.config = config
+        self.config, self.seed = config, config.seed
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.total_steps = config.total_steps(self.steps_per_epoch)
-        self.loops_on_device = self.devices.loop_in_programs
+        # Not over a stream, whose batches come one by one: between them signals are heard.
+        self.loops_on_device = self.devices.loop_in_programs and not self.feed.streams
         if model is None:
             self.model = model_of(config, dataset.num_classes, self.devices.axis)
         else:
@@ -77,10 +79,13 @@ class Trainer:
         self._optimizer = self.create_optimizer()
         program = self.devices.program
         self._order = program(self._order_of)
-        self._evaluate = program(self._evaluate_rows, self.model)
+        images = self.feed.evaluation[0].shape[1]
+        evaluation = f"An evaluation of {images} images at a time"
+        self._evaluate = program(self._evaluate_rows, self.model, evaluation)
+        step = f"A training step of {config.batch_size} images"
         self._run = functools.cache(
             lambda num_steps: program(
-                functools.partial(self._run_steps, num_steps=num_steps), self.model
+                functools.partial(self._run_steps, num_steps=num_steps), self.model, step
             )
         )
 
@@ -149,9 +154,10 @@ class Trainer:
         """`num_steps` steps of one epoch, and the metrics summed on; donates state and totals."""
         if not self.feed.streams:
             return self._run(num_steps)((state, totals), ((self.identity, order), self.feed.train))
-        first = int(state.step)
+        here = state.step.addressable_shards[0].data  # of one of the replicas, which are as far
+        first = int(np.ravel(here)[0])
         for step in range(first, first + num_steps):
-            batch = self.feed.streamed_batch(self.config.seed, step, self.total_steps)
+            batch = self.feed.streamed_batch(self.seed, step, self.total_steps)
             jax.block_until_ready(totals)  # devices hold no more than the batch that comes next
             state, totals = self._run(1)((state, totals), ((self.identity, order), batch))
         return state, totals
@@ -162,20 +168,35 @@ class Trainer:
 
     def evaluation_sums(self, state: TrainState) -> dict[str, jax.Array]:
         """The metrics' sums over the test set, on every device."""
-        indices, mask = self.feed.evaluation
         totals = self.zero_metrics()
+        for data in self._evaluation_data():
+            if self.feed.streams:
+                jax.block_until_ready(totals)
+            totals = self._evaluate(totals, (state, data))
+        return totals
+
+    def compile_evaluation(self, state: TrainState) -> None:
+        """So that what cannot be evaluated here is refused before it is trained.
+
+        Not of a stream, whose workers would begin for it.
+
+        Raises:
+          TooLarge (a UserError): it would take more memory than there is.
+        """
+        if not self.feed.streams:
+            self._evaluate.compile(self.zero_metrics(), (state, next(self._evaluation_data())))
+
+    def _evaluation_data(self):
+        """(data, indices, mask) of each call of the program that evaluates."""
+        indices, mask = self.feed.evaluation
         if self.feed.streams:
             for i, batch in enumerate(self.feed.streamed_evaluation()):
-                jax.block_until_ready(totals)
-                row = (batch, indices[i : i + 1], mask[i : i + 1])
-                totals = self._evaluate(totals, (state, row))
-            return totals
+                yield batch, indices[i : i + 1], mask[i : i + 1]
+            return
         rows = len(indices) if self.loops_on_device else 1
         for start in range(0, len(indices), rows):
             part = slice(start, start + rows)
-            data = (self.feed.test, indices[part], mask[part])
-            totals = self._evaluate(totals, (state, data))
-        return totals
+            yield self.feed.test, indices[part], mask[part]
 
     def _order_of(self, _, kept):
         identity, epoch = kept

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from initjax.data.dataset import Dataset
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
-from initjax.support.files import strict_json, user_path, write_whole
+from initjax.support.files import intact, json_row, strict_json, user_path, write_whole
 from initjax.training.config import Config
 
 
@@ -58,7 +58,7 @@ def save_data_facts(folder: pathlib.Path, dataset: Dataset) -> None:
             "mean": dataset.mean.tolist(),
             "std": dataset.std.tolist(),
         }
-        write_whole(folder / "data.json", strict_json(facts, indent=2) + "\n")
+        write_whole(folder / "data.json", json_row(facts, indent=2))
 
 
 def keep_rows(
@@ -108,7 +108,7 @@ def keep_rows(
             shutil.copyfile(path, aside)
             after = f"The file as it was is now {aside.name}; the run goes on."
         say(f"{path} has {'; '.join(troubles)}.\n{after}")
-    write_whole(path, "".join(strict_json(row) + "\n" for row in kept))
+    write_whole(path, "".join(map(json_row, kept)))
     return kept
 
 
@@ -121,7 +121,7 @@ def _row(line: bytes, columns: Sequence[str]) -> dict | None:
     if not isinstance(row, dict) or type(row.get("step")) is not int:
         return None
     numbers = all(type(row.get(name)) in (int, float) for name in columns)
-    return row if numbers else None
+    return intact(row) if numbers else None
 
 
 @contextlib.contextmanager

@@ -82,7 +82,13 @@ class Telling(Quiet):
     """Remembers what it is told."""
 
     def __init__(self):
-        self.works, self.told, self.ended = [], [], []
+        self.works, self.told, self.ended, self.begun, self.said = [], [], [], [], []
+
+    def began(self, runs, step, compiling):
+        self.begun.append(runs)
+
+    def say(self, text):
+        self.said.append(text)
 
     def planned(self, work):
         self.works.append(work)
@@ -426,6 +432,26 @@ def test_lines_and_table():
     mean = (rows[0].accuracy + rows[1].accuracy) / 2
     assert f"{mean:.4f}" in table[0]
     assert str(Work(3, 3, 0, (), "", "vmap")) == "3 runs: all are finished"
+
+
+def test_what_is_too_large_is_trained_by_fewer_at_once(tmp_path, monkeypatch):
+    whole = run_jobs(jobs(), draw_dataset())
+    # Each of the four devices of a CPU takes a gigabyte, and there are two and a half.
+    monkeypatch.setattr("initjax.training.devices.program_memory", lambda compiled: 10**9)
+    monkeypatch.setattr("initjax.training.devices.device_memory", lambda device: 2.5e9)
+    listener = Telling()
+    rows = run_jobs(jobs(), draw_dataset(), folder=tmp_path, listener=listener)
+    assert lines(rows) == lines(whole) and sorted(lines(saved(tmp_path))) == sorted(lines(whole))
+    assert [len(runs) for runs in listener.begun] == [4, 2, 2]
+    (said,) = listener.said
+    assert "on 4 x cpu for 4 runs at once would take 3.725 GiB of memory, of which there" in said
+    assert said.endswith("are 2.328. Half as many are trained.")
+    assert not list((tmp_path / "checkpoints").iterdir())
+    monkeypatch.setattr("initjax.training.devices.device_memory", lambda device: 5e8)
+    with pytest.raises(
+        UserError, match=r"on 1 x cpu would take 0.9313.*\nTake a smaller --batch_size"
+    ):
+        run_jobs([job(seed=9)], draw_dataset())
 
 
 def test_equal_jobs_are_done_once(steps):

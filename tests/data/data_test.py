@@ -177,6 +177,19 @@ def test_damaged_cache_is_rebuilt(prepared, arrays, cache_dir, damage, request):
     assert_holds(data.load("tiny_insects", data_dir=prepared), arrays)
 
 
+@pytest.mark.parametrize("name", ["digits", "own"])
+def test_images_that_would_be_too_large_are_refused_before_they_are(monkeypatch, name):
+    monkeypatch.setattr("initjax.data.dataset.machine_memory", lambda: 10**9)
+    small = np.zeros((4000, 2, 2, 1), np.uint8), np.zeros(4000, np.int32)
+    with pytest.raises(
+        UserError, match=r"take [47] GB, but this machine has 1 GB(?s:.)*--image_size"
+    ):
+        if name == "digits":
+            data.load("digits", image_size=2000)
+        else:
+            data.from_arrays(*small, *small, image_size=1000)
+
+
 def test_unwritable_cache_only_warns(prepared, arrays, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("not a directory")
     monkeypatch.setenv("INITJAX_CACHE", str(tmp_path / "file" / "cache"))

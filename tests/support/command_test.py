@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import ROOT, TIMEOUT
+
+from initjax.support import command
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +54,16 @@ def main():
 command.run(main, resumes={resumes})
 """
     return start("-c", code, **kwargs)
+
+
+@pytest.mark.parametrize("ones", [np.ones, jnp.ones])
+def test_out_of_memory_is_told_in_two_lines(ones):
+    with pytest.raises(SystemExit) as told, command.answers():
+        ones(2**50, np.uint8)
+    first, second = told.value.code.split("\n")
+    assert first.startswith("error: ") and second.startswith("Take a smaller --batch_size")
+    with pytest.raises(RuntimeError, match="other"), command.answers():
+        raise RuntimeError("other")
 
 
 @pytest.mark.parametrize(("body", "resumes", "expected"), [

@@ -1,10 +1,11 @@
 import math
+import pathlib
 
 import jax
 import pytest
 
 from initjax.support import compiling
-from initjax.support.compiling import compile_program
+from initjax.support.compiling import compile_program, forget_programs
 
 pytestmark = pytest.mark.slow
 
@@ -111,3 +112,14 @@ def test_a_cache_folder_that_cannot_be_made_is_done_without(no_cache):
     no_cache.parent.write_text("a file")
     compiling.remember_programs()
     assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/maps").exists(), reason="Linux tells its maps")
+def test_programs_are_forgotten_where_there_are_many():
+    program = jax.jit(lambda x: x + 2)
+    program(1.0)
+    forget_programs(many=10**9)
+    assert program._cache_size() == 1
+    forget_programs(many=10)
+    assert program._cache_size() == 0
+    assert program(1.0) == 3.0

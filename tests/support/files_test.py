@@ -8,8 +8,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from initjax.data.tfds import _write_cache
-from initjax.support.files import strict_json, user_path, whole_file, write_whole
+from initjax.data.caches import write_arrays
+from initjax.support.files import (
+    intact,
+    json_row,
+    strict_json,
+    user_path,
+    whole_file,
+    write_whole,
+)
 
 
 def test_write_whole_replaces_or_leaves(tmp_path):
@@ -29,7 +36,7 @@ def test_the_umask_says_who_may_read(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
         write_whole(tmp_path / "text", "text")
-        _write_cache(tmp_path / "cache.npz", {"train_images": np.zeros(2)})
+        write_arrays(tmp_path / "cache.npz", {"train_images": np.zeros(2)})
     finally:
         os.umask(before)
     for name in ("text", "cache.npz"):
@@ -58,3 +65,22 @@ def test_strict_json():
     assert json.loads(text, parse_constant=pytest.fail) == {
         "a": [1.5, None, [None, None]], "b": None, "c": "NaN",
     }  # fmt: skip
+
+
+def test_no_flipped_bit_of_a_row_is_taken():
+    row = {"step": 20, "loss": 1.25e-17, "name": "\u00e9", "none": math.nan, "curve": [0.1, 2.0]}
+    whole = json_row(row)
+    assert intact(json.loads(whole)) == row | {"none": None}
+    assert intact(json.loads(json_row(row, indent=2))) == row | {"none": None}
+    assert intact(row) == row
+    for position in range(len(whole) - 1):
+        for bit in range(7):
+            flipped = (
+                whole[:position] + chr(ord(whole[position]) ^ 1 << bit) + whole[position + 1 :]
+            )
+            try:
+                found = intact(json.loads(flipped, strict=False))
+            except ValueError:
+                continue
+            # Of the name of the digest itself: then it is one more value, and the others are right.
+            assert found is None or {k: found.get(k) for k in row} == row | {"none": None}

@@ -29,3 +29,10 @@ def test_curves_show_the_values(tmp_path):
     for name, loss in (("a.png", 1.0), ("b.png", 2.0)):
         plot_curves([row(1, 1.0), row(2, loss)], tmp_path / name, "a title")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_a_title_is_no_formula(tmp_path):
+    names = ("train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
+    rows = [{"epoch": 1.0, **dict.fromkeys(names, 0.5)}]
+    plot_curves(rows, tmp_path / "curves.png", r"lenet from from_fit('$\bad$.json')")
+    assert (tmp_path / "curves.png").stat().st_size > 0

@@ -1,5 +1,8 @@
 """Runs whose data are streamed: bit for bit those of the same data in memory."""
 
+import dataclasses
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -8,9 +11,10 @@ from helpers import compiled_once, draw_dataset, without_times
 from initjax import data
 from initjax.support.errors import UserError
 from initjax.training import Config, Devices, Quiet, Trainer, train
-from initjax.training.devices import ReplicaDevices
 from initjax.training.feed import Feed
 from initjax.training.loop import run_steps
+from initjax.training.replicas import Member, Replicas
+from initjax.training.streaming import Stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("streamed_here")]
 
@@ -82,16 +86,40 @@ def test_random_crops_go_on_bit_for_bit(config):
     assert_equal(resumed_trees[7], trees[7])
 
 
-def test_processes_hold_their_part_of_a_batch():
+def parts_of_two(batch_size, monkeypatch):
+    """What each of two processes, of two devices each, reads of a batch."""
     devices = Devices(jax.devices()[:4])
-    assert devices.of_process(8) == slice(0, 8)
+    assert devices.of_process(batch_size) == slice(0, batch_size)
+    devices._devices = [types.SimpleNamespace(process_index=i) for i in (0, 0, 1, 1)]
+    parts = []
+    for process in (0, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(jax, "process_index", lambda process=process: process)
+            parts.append(devices.of_process(batch_size))
+    return parts
 
-    class Device:
-        def __init__(self, process_index):
-            self.process_index = process_index
 
-    devices._devices = [Device(1), Device(1), Device(0), Device(0)]
-    assert devices.of_process(8) == slice(4, 8)
+def test_two_processes_read_what_one_does_in_its_order(insects_dir, monkeypatch):
+    """Random crops and the evaluation, too; without overlap or loss."""
+    dataset = data.load("tiny_insects", insects_dir, 8, stream=True)
+    one, *both = (Stream(dataset, 16, random_crops=True) for _ in range(3))
+
+    def assert_shared(wanted, found):
+        images, labels = (np.concatenate(x) for x in zip(*found, strict=True))
+        np.testing.assert_array_equal(images, wanted[0])
+        np.testing.assert_array_equal(labels, wanted[1])
+
+    parts = parts_of_two(16, monkeypatch)
+    assert parts == [slice(0, 8), slice(8, 16)]
+    for step in range(1, 6):  # over the ends of epochs, of two steps each
+        found = [s.training(part, 3, step, 6) for s, part in zip(both, parts, strict=True)]
+        assert_shared(one.training(slice(16), 3, step, 6), found)
+    indices, _ = data.evaluation_indices(14, 8)
+    parts = parts_of_two(8, monkeypatch)
+    for _ in range(2):
+        rows = [s.evaluation(part, indices) for s, part in zip(both, parts, strict=True)]
+        for wanted, *found in zip(one.evaluation(slice(8), indices), *rows, strict=True):
+            assert_shared(wanted, found)
 
 
 def test_a_part_of_a_batch_is_counted_from_its_own_start(insects_dir):
@@ -116,8 +144,9 @@ def test_a_part_of_a_batch_is_counted_from_its_own_start(insects_dir):
 
 def test_what_streams_do_not_do_is_refused(config, insects_dir):
     dataset = data.load("tiny_insects", insects_dir, 8, stream=True)
-    with pytest.raises(UserError, match=r"is streamed, which runs .*\nLeave out --stream"):
-        Feed(dataset, 8, "none", ReplicaDevices(2, False))
+    replicas = Replicas(config, dataset, 2, method="devices")
+    with pytest.raises(UserError, match="runs that train together have one seed"):
+        replicas.take([Member(dataclasses.replace(config, seed=seed)) for seed in (0, 1)])
     with pytest.raises(UserError, match="streamed in the order of the seed"):
         train("mlp", dataset, steps=1, batch_size=8, order=lambda epoch: np.arange(40))
     with pytest.raises(UserError, match="random_resized_crop crops images as they lie on disk"):
