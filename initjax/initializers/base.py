@@ -70,8 +70,8 @@ def _checked(call):
         if no_key:
             raise UserError(
                 f"{form}; key={key!r} is no key.\nA key is jax.random.key(0). Haiku and Keras call"
-                " init(shape, dtype): that works inside hk.transform; Keras takes initjax.for_keras("
-                "init), others lambda shape, dtype=None: init(key, shape, dtype)."
+                " init(shape, dtype): that works inside hk.transform; Keras takes initjax.for_keras"
+                "(init), others lambda shape, dtype=None: init(key, shape, dtype)."
             )
         try:
             sizes = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
