@@ -122,10 +122,12 @@ def _on_host(activation):
 
 def _channels(results) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mean and variance of every layer's channels, over the batch and positions."""
-    return [
-        (found["scale"] * found["channel_mean"], found["scale"] ** 2 * found["channel_variance"])
-        for found in results["forward"]
-    ]
+    found = []
+    for layer in results["forward"]:
+        scale = np.float64(layer["scale"])  # in float32 its square may overflow
+        with np.errstate(invalid="ignore"):  # what is infinite is asked for nowhere
+            found.append((scale * layer["channel_mean"], scale**2 * layer["channel_variance"]))
+    return found
 
 
 def _tolerance(outputs) -> float:
