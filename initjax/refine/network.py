@@ -108,6 +108,14 @@ class Network:
         found = self._record(params, inputs, edit and edit_rows)
         return {path: self._rows(path, z) for path, z in found.items()}
 
+    def calls(self, params, inputs) -> dict[str, taps.Call]:
+        """The first use of every layer, in the order of computing."""
+        with _legible(self.model):
+            found = taps.record_calls(self.model, self._variables(params), inputs, **self._kwargs)[
+                1
+            ]
+        return {call.path: call for call in found if call.number == 0}
+
     def _record(self, params, inputs, edit=None):
         if not self._axes:  # here: while layers are recorded, the model cannot be traced
             self._axes = self._output_axes(params, inputs)
