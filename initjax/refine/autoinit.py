@@ -72,8 +72,8 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
     notes = [*dead_layers(network.statistics(params, calibration))]
     if unknown:
         notes.append(
-            f"autoinit defines nothing for what comes before {', '.join(unknown)}, which were left"
-            " as they are; lsuv measures it"
+            "autoinit defines nothing for what comes before, or is made of the weights of,"
+            f" {', '.join(unknown)}, which were left as they are; lsuv measures it"
         )
     return refined, variance_report(
         "autoinit", network, params, refined, calibration, held_out, notes

@@ -111,7 +111,8 @@ def _filtered(name, make, model, params, batch, key, held_out):
     refined, left = params, []
     for path in network.shapes(params, calibration):
         call = network.calls(refined, calibration)[path]
-        patches = _patches(call, rng)
+        is_whole = jnp.shape(get_layer(refined, path)["kernel"]) == call.kernel.shape
+        patches = _patches(call, rng) if is_whole else None  # not of a stack
         if patches is None:
             left.append(path or "the model")
             continue

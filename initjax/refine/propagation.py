@@ -134,7 +134,9 @@ def _apply(equation, operands, layer) -> list[Any]:
     kernels = [x for x in operands if isinstance(x, Kernel)]
     is_linear = name in ("dot_general", "conv_general_dilated") and len(kernels) == 1
     result: Any = UNKNOWN
-    if any(isinstance(x, Unknown) for x in operands) or (kernels and not is_linear):
+    if is_linear and any(not isinstance(x, Kernel) and np.ndim(x) > 0 for x in operands):
+        pass  # weights times an array that is no signal, as where they are normalized
+    elif any(isinstance(x, Unknown) for x in operands) or (kernels and not is_linear):
         for kernel in kernels:
             layer(kernel, 0, None)
     elif is_linear:

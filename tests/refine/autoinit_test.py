@@ -135,4 +135,4 @@ def test_what_cannot_be_followed_is_left_and_named():
         square = float((refined[name]["kernel"] ** 2).mean())
         np.testing.assert_allclose(square * 8, 1, rtol=0.1)
     np.testing.assert_array_equal(refined["out"]["kernel"], params["out"]["kernel"])
-    assert "defines nothing for what comes before out, which were left" in str(report)
+    assert "weights of, out, which were left as they are" in str(report)
