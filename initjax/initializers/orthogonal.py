@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from initjax.initializers.axes import draw_side_by_side
 from initjax.initializers.base import Structured, centre, register
 from initjax.support.errors import UserError
 
@@ -18,6 +19,8 @@ class Orthogonal(Structured):
     column_axis: int = -1
     rescale: bool = False
     dtype: str | None = None
+    groups: int = 1
+    split: int = 1
     factory = "orthogonal"
 
     def build(self, key, shape, dtype):
@@ -25,6 +28,13 @@ class Orthogonal(Structured):
             raise UserError(f"column_axis={self.column_axis} is not an axis of {shape}.")
         axis = self.column_axis % len(shape)
         others, columns = shape[:axis] + shape[axis + 1 :], shape[axis]
+        parts = self.groups * self.split
+        if parts > 1:
+            one = dataclasses.replace(self, column_axis=-1, groups=1, split=1)
+            w = draw_side_by_side(
+                lambda key, shape: one.build(key, shape, dtype), key, (*others, columns), parts
+            )
+            return jnp.moveaxis(w, -1, axis)
         rows = math.prod(others)
         q = jax.random.orthogonal(key, rows, (), dtype, columns)
         scale = self.scale * max(math.sqrt(columns / rows), 1.0) if self.rescale else self.scale
@@ -37,7 +47,13 @@ class Orthogonal(Structured):
     "deep linear and recurrent layers: all singular values equal",
 )
 def orthogonal(
-    scale: float = 1.0, column_axis: int = -1, dtype=None, *, rescale: bool = False
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype=None,
+    *,
+    rescale: bool = False,
+    groups: int = 1,
+    split: int = 1,
 ) -> Orthogonal:
     """Weights with orthonormal rows or columns, whichever are fewer, times `scale`.
 
@@ -51,12 +67,14 @@ def orthogonal(
       dtype: dtype of the weights where the call names none.
       rescale: multiply by max(sqrt(out / in), 1) as well, in being all axes but the outputs'; for
         convolutions see `scaled_orthogonal`.
+      groups: groups of a convolution, of which each has orthonormal rows or columns of its own.
+      split: layers packed side by side along the outputs, likewise.
 
     >>> w = orthogonal()(jax.random.key(0), (8, 8))
     >>> bool(jnp.allclose(w @ w.T, jnp.eye(8), atol=1e-6))
     True
     """
-    return Orthogonal(scale, column_axis, rescale, dtype)
+    return Orthogonal(scale, column_axis, rescale, dtype, groups, split)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -67,6 +85,8 @@ class DeltaOrthogonal(Structured):
     column_axis: int = -1
     dtype: str | None = None
     rescale: bool = False
+    groups: int = 1
+    split: int = 1
     factory = "delta_orthogonal"
 
     def __post_init__(self):
@@ -77,7 +97,8 @@ class DeltaOrthogonal(Structured):
     def build(self, key, shape, dtype):
         if any(size % 2 == 0 for size in shape[:-2]) and self.rescale:
             raise UserError(f"scaled_orthogonal needs odd sizes, which have a centre: {shape}.")
-        matrix = Orthogonal(self.scale, self.column_axis, self.rescale)
+        axis, groups, split = self.column_axis, self.groups, self.split
+        matrix = Orthogonal(self.scale, axis, self.rescale, groups=groups, split=split)
         return centre(shape, matrix.build(key, shape[-2:], dtype))
 
 
@@ -86,7 +107,14 @@ class DeltaOrthogonal(Structured):
     "Martens et al. 2021, arXiv:2110.01765",
     "networks without normalization whose widths differ",
 )
-def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> DeltaOrthogonal:
+def scaled_orthogonal(
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype=None,
+    *,
+    groups: int = 1,
+    split: int = 1,
+) -> DeltaOrthogonal:
     """Orthogonal times max(sqrt(out / in), 1), which keeps the size of a unit when widening.
 
     In and out are the channels. A convolution has it at its centre tap, and 0 at all others, so
@@ -99,6 +127,8 @@ def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> 
       scale: what the matrix is multiplied by.
       column_axis: the axis of the outputs, -1 or -2.
       dtype: dtype of the weights where the call names none.
+      groups: groups of a convolution, as in `orthogonal`; in and out are those of one group.
+      split: layers packed side by side along the outputs, likewise.
 
     Raises:
       UserError (a ValueError): when it is called, an even size, which has no centre.
@@ -108,7 +138,7 @@ def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> 
     >>> round(float(s.min()), 4), round(float(s.max()), 4), int((w != 0).any((2, 3)).sum())
     (2.0, 2.0, 1)
     """
-    return DeltaOrthogonal(scale, column_axis, dtype, rescale=True)
+    return DeltaOrthogonal(scale, column_axis, dtype, True, groups, split)
 
 
 @register(
@@ -117,7 +147,13 @@ def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> 
     "very deep convolutions without normalization",
 )
 def delta_orthogonal(
-    scale: float = 1.0, column_axis: int = -1, dtype=None, *, rescale: bool = False
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype=None,
+    *,
+    rescale: bool = False,
+    groups: int = 1,
+    split: int = 1,
 ) -> DeltaOrthogonal:
     """A convolution that acts as an orthogonal matrix on every pixel.
 
@@ -130,5 +166,7 @@ def delta_orthogonal(
       column_axis: the axis of the outputs, -1 or -2.
       dtype: dtype of the weights where the call names none.
       rescale: multiply by max(sqrt(out / in), 1) as well: `scaled_orthogonal`.
+      groups: groups of a convolution, as in `orthogonal`: 64 of a depthwise one of 64 channels.
+      split: layers packed side by side along the outputs, likewise.
     """
-    return DeltaOrthogonal(scale, column_axis, dtype, rescale)
+    return DeltaOrthogonal(scale, column_axis, dtype, rescale, groups, split)

@@ -2,17 +2,25 @@
 
 import dataclasses
 import math
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 
 from initjax.distributions.normal import Normal
-from initjax.initializers.base import Structured, register
+from initjax.initializers.axes import (
+    FanArguments,
+    FanFields,
+    GroupArguments,
+    GroupFields,
+    draw_side_by_side,
+)
+from initjax.initializers.base import Structured, own_fans, register
 from initjax.initializers.scaled import Scaled
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Spectral(Structured):
+class Spectral(GroupFields, Structured):
     """See `spectral`."""
 
     scale: float = 1.0
@@ -20,11 +28,14 @@ class Spectral(Structured):
     factory = "spectral"
 
     def build(self, key, shape, dtype):
-        inputs, outputs = math.prod(shape[:-1]), shape[-1]
-        w = jax.random.normal(key, shape, dtype)
-        # All singular values: a power iteration stops too early where two lie close together.
-        norm = jnp.linalg.svd(w.reshape(inputs, outputs), compute_uv=False)[0]
-        return w * (dtype.type(self.scale * math.sqrt(outputs / inputs)) / norm)
+        def draw(key, shape):
+            inputs, outputs = math.prod(shape[:-1]), shape[-1]
+            w = jax.random.normal(key, shape, dtype)
+            # All singular values: a power iteration stops too early where two lie close together.
+            norm = jnp.linalg.svd(w.reshape(inputs, outputs), compute_uv=False)[0]
+            return w * (dtype.type(self.scale * math.sqrt(outputs / inputs)) / norm)
+
+        return draw_side_by_side(draw, key, shape, self.groups * self.split)
 
 
 @register(
@@ -32,7 +43,7 @@ class Spectral(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width: the spectral norm is exact",
 )
-def spectral(scale: float = 1.0, *, dtype=None) -> Spectral:
+def spectral(scale: float = 1.0, *, dtype=None, **axes: Unpack[GroupArguments]) -> Spectral:
     """Normal weights of spectral norm `scale` sqrt(out / in), exactly.
 
     The spectral condition for feature learning at every width (Yang, Simon & Bernstein 2023,
@@ -42,16 +53,18 @@ def spectral(scale: float = 1.0, *, dtype=None) -> Spectral:
     Args:
       scale: what the norm is multiplied by.
       dtype: dtype of the weights where the call names none.
+      **axes: in_axis, out_axis, batch_axis, groups and split, as in `initjax.fans`; each group has
+        the norm of its own inputs and outputs.
 
     >>> w = spectral()(jax.random.key(0), (64, 16))
     >>> round(float(jnp.linalg.norm(w, 2)), 4)
     0.5
     """
-    return Spectral(scale, dtype)
+    return Spectral(scale, dtype, **axes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SpectralNormal(Structured):
+class SpectralNormal(FanFields, Structured):
     """See `spectral_normal`."""
 
     scale: float = 1.0
@@ -59,8 +72,9 @@ class SpectralNormal(Structured):
     factory = "spectral_normal"
 
     def build(self, key, shape, dtype):
-        inputs, outputs = math.prod(shape[:-1]), shape[-1]
-        stddev = self.scale * min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(inputs)
+        inputs, outputs = math.prod(shape[:-1]), shape[-1] / (self.groups * self.split)
+        fan_in, _ = own_fans(self, shape)
+        stddev = self.scale * min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(fan_in)
         return jax.random.normal(key, shape, dtype) * dtype.type(stddev)
 
 
@@ -69,17 +83,24 @@ class SpectralNormal(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width, from independent weights",
 )
-def spectral_normal(scale: float = 1.0, *, dtype=None) -> SpectralNormal:
+def spectral_normal(
+    scale: float = 1.0, *, dtype=None, **fan: Unpack[FanArguments]
+) -> SpectralNormal:
     """w ~ N(0, s^2), s = `scale` min(1, sqrt(out / in)) / sqrt(in).
 
     The spectral norm is then about s (sqrt(in) + sqrt(out)): that of the spectral condition up to a
     factor that no width changes (Yang, Simon & Bernstein 2023, arXiv:2310.17813, section 3).
+
+    Args:
+      scale: what the weights are multiplied by.
+      dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
     """
-    return SpectralNormal(scale, dtype)
+    return SpectralNormal(scale, dtype, **fan)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SpectralOrthogonal(Structured):
+class SpectralOrthogonal(GroupFields, Structured):
     """See `spectral_orthogonal`."""
 
     scale: float = 1.0
@@ -87,10 +108,12 @@ class SpectralOrthogonal(Structured):
     factory = "spectral_orthogonal"
 
     def build(self, key, shape, dtype):
-        q = jax.random.orthogonal(key, math.prod(shape[:-1]), (), dtype, shape[-1])
-        return q.reshape(shape) * dtype.type(
-            self.scale * math.sqrt(shape[-1] / math.prod(shape[:-1]))
-        )
+        def draw(key, shape):
+            inputs, outputs = math.prod(shape[:-1]), shape[-1]
+            q = jax.random.orthogonal(key, inputs, (), dtype, outputs)
+            return q.reshape(shape) * dtype.type(self.scale * math.sqrt(outputs / inputs))
+
+        return draw_side_by_side(draw, key, shape, self.groups * self.split)
 
 
 @register(
@@ -98,7 +121,9 @@ class SpectralOrthogonal(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "as spectral, exactly: all singular values are sqrt(out / in)",
 )
-def spectral_orthogonal(scale: float = 1.0, *, dtype=None) -> SpectralOrthogonal:
+def spectral_orthogonal(
+    scale: float = 1.0, *, dtype=None, **axes: Unpack[GroupArguments]
+) -> SpectralOrthogonal:
     """Orthonormal rows or columns times sqrt(out / in), which is then the spectral norm.
 
     Yang, Simon & Bernstein 2023 (arXiv:2310.17813). `scaled_orthogonal`'s factor is never below 1.
@@ -106,11 +131,12 @@ def spectral_orthogonal(scale: float = 1.0, *, dtype=None) -> SpectralOrthogonal
     Args:
       scale: what the weights are multiplied by.
       dtype: dtype of the weights where the call names none.
+      **axes: in_axis, out_axis, batch_axis, groups and split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): a scale of 0 or less.
     """
-    return SpectralOrthogonal(scale, dtype)
+    return SpectralOrthogonal(scale, dtype, **axes)
 
 
 @register(

@@ -30,11 +30,12 @@ class LoRAGA(AdapterStart):
         super().__post_init__()
         positive(self.gamma, "gamma")
 
-    def begin(self, key, w, gradient):
+    def begin(self, key, w, gradient, inputs):
         if gradient is None:
             raise UserError("lora_ga needs gradients of a batch: gradients=jax.grad(loss)(params).")
         if 2 * self.rank > min(w.shape):
             raise UserError(f"rank={self.rank}: lora_ga needs twice as many inputs and outputs.")
         v, _, ut = jnp.linalg.svd(gradient, full_matrices=False)
         size = w.shape[1] ** 0.25 / self.gamma**0.5
-        return size * v[:, self.rank : 2 * self.rank], size * ut[: self.rank]
+        a, b = size * v[:, self.rank : 2 * self.rank], size * ut[: self.rank]
+        return a, b, w - self.scale * (a @ b)

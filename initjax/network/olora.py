@@ -15,6 +15,7 @@ class OLoRA(AdapterStart):
     B has orthonormal rows; transposed, since other libraries' weights are (out, in).
     """
 
-    def begin(self, key, w, gradient):
+    def begin(self, key, w, gradient, inputs):
         q, r = jnp.linalg.qr(w.T)
-        return r[: self.rank].T, q[:, : self.rank].T
+        a, b = r[: self.rank].T, q[:, : self.rank].T
+        return a, b, w - self.scale * (a @ b)

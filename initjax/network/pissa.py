@@ -16,7 +16,8 @@ class PiSSA(AdapterStart):
     arXiv:2404.02948).
     """
 
-    def begin(self, key, w, gradient):
+    def begin(self, key, w, gradient, inputs):
         u, s, vt = jnp.linalg.svd(w, full_matrices=False)
         root = jnp.sqrt(s[: self.rank] / self.scale)
-        return u[:, : self.rank] * root, root[:, None] * vt[: self.rank]
+        a, b = u[:, : self.rank] * root, root[:, None] * vt[: self.rank]
+        return a, b, w - self.scale * (a @ b)
