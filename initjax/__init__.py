@@ -11,8 +11,14 @@ if _command.is_starting():  # `python -m initjax.fit` imports this first, and JA
     _command.start()
 
 if _typing.TYPE_CHECKING:
+    from initjax.network.keras_initializer import for_keras as for_keras  # needs `interop`
     from initjax.public import *  # noqa: F403 - each is an explicit line there
     from initjax.training.inference import load_run as load_run  # needs the extra `train`
+
+_OF_EXTRAS = {
+    "for_keras": "initjax.network.keras_initializer",
+    "load_run": "initjax.training.inference",
+}
 
 
 def __getattr__(name: str):
@@ -20,8 +26,8 @@ def __getattr__(name: str):
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     public = _importlib.import_module("initjax.public")
-    if name == "load_run":
-        return _importlib.import_module("initjax.training.inference").load_run
+    if name in _OF_EXTRAS:
+        return getattr(_importlib.import_module(_OF_EXTRAS[name]), name)
     if name == "__all__":
         return [known for known in vars(public) if not known.startswith("_")]
     if name in vars(public):

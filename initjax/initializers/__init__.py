@@ -125,6 +125,7 @@ from initjax.initializers.coordinates import (
 from initjax.initializers.upsampling import bilinear as bilinear, icnr as icnr
 from initjax.initializers.rescale import rescale as rescale
 from initjax.initializers.layout import Layout as Layout, laid_out as laid_out
+from initjax.initializers import other_libraries as other_libraries  # lets them call initializers
 from initjax.initializers.fans import (
     axes_from_einsum as axes_from_einsum,
     fans as fans,

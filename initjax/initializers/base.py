@@ -56,21 +56,31 @@ class Initializer:
         return f"{self.factory}({', '.join(shown)})"
 
 
+# What may answer a call that is not init(key, shape, dtype), as of another library; each gives None
+# where it is not meant: (init, key, shape, dtype, out_sharding, other arguments) -> weights.
+CALLS: list[Callable] = []
+
+
 def _checked(call):
     @functools.wraps(call)
     def checked(self, key, shape: Any = None, dtype=None, out_sharding=None, **others):
         form = f"{self!r} is called as init(key, shape, dtype)"
+        no_key = isinstance(key, (int, float, str, list, tuple, np.generic))
+        if others or no_key:
+            for answer in CALLS:
+                weights = answer(self, key, shape, dtype, out_sharding, others)
+                if weights is not None:
+                    return weights
         if others:
-            name, *_ = others
             raise UserError(
-                f"{form}, without {name}.\nA library with a form of its own takes a function, such"
-                " as lambda key, input_axes, output_axes, dtype, **_: init(key, (*input_axes"
-                ".values(), *output_axes.values()), dtype) in Penzai."
+                f"{form}, without {next(iter(others))}.\nOf forms with names that of Penzai is"
+                " known, with input_axes and output_axes, where Penzai is installed."
             )
-        if isinstance(key, (int, float, str, list, tuple)) or isinstance(key, np.generic):
+        if no_key:
             raise UserError(
                 f"{form}; key={key!r} is no key.\nA key is jax.random.key(0). Haiku and Keras call"
-                " init(shape, dtype): give them lambda shape, dtype=None: init(key, shape, dtype)."
+                " init(shape, dtype): that works inside hk.transform; Keras takes initjax.for_keras"
+                "(init), others lambda shape, dtype=None: init(key, shape, dtype)."
             )
         try:
             sizes = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
@@ -253,20 +263,22 @@ def register(
       name: its name, where it is another than the factory's own.
       example: a call, where the name alone does not do: "fixup(num_branches=16)".
 
-    A factory that is called as the initializer itself, with a key first, says so: Flax calls a
-    `kernel_init=he_normal` in this way. Its `**fan: Unpack[FanArguments]` are six arguments in its
-    signature.
+    A factory that is called as the initializer itself, with a key or a shape first, says so: Flax
+    calls a `kernel_init=he_normal` in this way, Haiku and Keras a `w_init=he_normal`. Its
+    `**fan: Unpack[FanArguments]` are six arguments in its signature.
     """
 
     def add(factory: Factory) -> Factory:
         names = (name or factory.__name__, *more_names)
         signature = _spelled_out(inspect.signature(factory))
+        first = next(iter(signature.parameters), None)
 
         @functools.wraps(factory)
         def checked(*args, **keywords):
-            if args and _is_key(args[0]):
+            what = "a key" if args and _is_key(args[0]) else "a shape"
+            if what == "a key" or _is_given_a_shape(first, args, keywords):
                 raise UserError(
-                    f"{names[0]} makes an initializer, and was given a key.\nCall it first:"
+                    f"{names[0]} makes an initializer, and was given {what}.\nCall it first:"
                     f" kernel_init={example or names[0] + '()'}."
                 )
             if problem := call_problem(names[0], checked, args, keywords, example):
@@ -301,6 +313,18 @@ def _is_key(value) -> bool:
         return False
     is_legacy = value.dtype == np.uint32 and value.ndim == 1
     return is_legacy or jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+_MOST_AXES = 8
+
+
+def _is_given_a_shape(first, args, keywords) -> bool:
+    """Whether a factory is called as (shape, dtype); `first` is the name of its first parameter."""
+    if not (args and isinstance(args[0], (tuple, list)) and args[0]):
+        return False
+    if first == "in_axis":  # (0, 1) are axes, (64, 8) are not
+        return any(isinstance(size, int) and size >= _MOST_AXES for size in args[0])
+    return first != "value" and (len(args) > 1 or "dtype" in keywords)
 
 
 def entries() -> list[Entry]:

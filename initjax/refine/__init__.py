@@ -14,11 +14,18 @@ from initjax.support import extras
 
 extras.need("train", "flax", "optax")
 
+from initjax.refine.admin import (
+    admin as admin,
+)
 from initjax.refine.autoinit import (
     autoinit as autoinit,
 )
 from initjax.refine.consistency import (
     consistency as consistency,
+)
+from initjax.refine.filters import (
+    kmeans_filters as kmeans_filters,
+    pca_filters as pca_filters,
 )
 from initjax.refine.gradinit import (
     gradinit as gradinit,

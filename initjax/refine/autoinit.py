@@ -31,7 +31,9 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
     out, count as normal. The values in a pooling window count as independent, and zeros that a
     convolution pads with do not count. Normalization layers, shortcuts, padding, concatenation and
     dropout are followed too. Of the data, only the mean and variance of all inputs is used. A layer
-    that is used several times is scaled at its first use.
+    that is used several times is scaled at its first use. Where the signal went through an
+    operation for which the method defines nothing, such as the products of attention or a loop, the
+    layers that follow keep their weights, and the report names them.
 
     Args:
       model: as in `consistency`.
@@ -45,8 +47,7 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
       (params, report), the report's objective being the measured mean_l |Var(z_l) - 1|.
 
     Raises:
-      UserError (a ValueError): an operation that is not followed, such as attention or a loop; a
-        model without layers.
+      UserError (a ValueError): a model without layers; a signal that is not finite.
 
     >>> from initjax.models import create_model
     >>> model = create_model("mlp(depth=2, width=64)", kernel_init="normal")
@@ -59,21 +60,29 @@ def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[An
     calibration, held_out = map(inputs_of, split_batch(batch, held_out))
     network = Network(model, key)
     wide = calibration.astype(jnp.promote_types(calibration.dtype, jnp.float32))
-    scales, rms = _scales(network, params, calibration, float(wide.mean()), float(wide.var()))
+    scales, rms, unknown = _scales(
+        network, params, calibration, float(wide.mean()), float(wide.var())
+    )
     changes = {path: (scale / rms[path], 0.0) for path, scale in scales.items() if rms[path] > 0}
     refined = params
     for path, (scale, _) in changes.items():
         layer = get_layer(refined, path)
         kernel = (layer["kernel"] * scale).astype(layer["kernel"].dtype)
         refined = set_layer(refined, path, {**layer, "kernel": kernel})
-    notes = dead_layers(network.statistics(params, calibration))
+    notes = [*dead_layers(network.statistics(params, calibration))]
+    if unknown:
+        notes.append(
+            "autoinit defines nothing for what comes before, or is made of the weights of,"
+            f" {', '.join(unknown)}, which were left as they are; lsuv measures it"
+        )
     return refined, variance_report(
         "autoinit", network, params, refined, calibration, held_out, notes
     )
 
 
 def _scales(network, params, inputs, mean, variance):
-    """(standard deviation that AutoInit gives a layer's weights, rms that they have), by path."""
+    """By path the sd that AutoInit gives a layer's weights, and the rms that they have; and the
+    layers of which it does not know what they are given."""
     rms, known = {}, {}
     for name, leaf in named_leaves(params):
         if name.split("/")[-1] == "kernel" and leaf.ndim >= 2:
@@ -85,8 +94,13 @@ def _scales(network, params, inputs, mean, variance):
     if not rms:
         raise UserError(f"{type(network.model).__name__} has no layer with a kernel.")
     scales: dict[str, float] = {}
+    unknown: dict[str, None] = {}
 
     def layer(kernel, fan_in, moment):
+        if moment is None:
+            if kernel.path not in scales:
+                unknown[kernel.path] = None
+            return 0.0
         if moment == 0 or rms[kernel.path] == 0:
             return 0.0  # dead: nothing comes out, whatever the scale
         if kernel.path not in scales:
@@ -96,4 +110,4 @@ def _scales(network, params, inputs, mean, variance):
     propagation.propagate(
         network.apply, known, propagation.normal(mean, variance), layer, params, inputs
     )
-    return scales, rms
+    return scales, rms, list(unknown)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import optax
 
-from initjax.refine.network import split_variables
+from initjax.refine.network import join_variables, split_variables
 from initjax.refine.reports import Report
 from initjax.refine.targets import TARGETS
 from initjax.support.arguments import count
@@ -59,7 +59,7 @@ def register(method: Method) -> Method:
     def refined(model, params, *args, **settings):
         network, inner = split_variables(model, params)
         found, report = method(network, inner, *args, **settings)
-        return (found if inner is params else {**params, "params": found}), report
+        return join_variables(params, inner, found), report
 
     METHODS.add(method.__name__, _settings(method.__name__, refined))
     return refined
@@ -86,8 +86,9 @@ def refine(
         such as "consistency(mode='joint', optimizer=adam(0.05))". "package.module:method" is your
         own: method(model, params, batch, key, *, held_out=None, ...) -> (params, `Report`). What
         `initjax.support.naming.parse` made of a text is taken too.
-      model: a Flax Linen module.
-      params: its parameters, from any initializer, or all its variables.
+      model: a Flax Linen or NNX module.
+      params: its parameters, from any initializer, or all its variables; of an NNX module a state,
+        such as `nnx.state(model, nnx.Param)`.
       batch: inputs [n, ...], or a pair (inputs, labels), which "gradinit" needs.
       key: a PRNG key.
       held_out: what the report is measured on; default: the last quarter of `batch`.

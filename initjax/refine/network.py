@@ -1,4 +1,4 @@
-"""A Flax Linen model as refinements see it: parameters and inputs to pre-activations."""
+"""A Flax model, Linen or NNX, as refinements see it: parameters and inputs to pre-activations."""
 
 import contextlib
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from flax.errors import (
     ScopeCollectionNotFound,
     ScopeParamNotFoundError,
@@ -49,11 +50,40 @@ class WithCollections:
 
 
 def split_variables(model, params) -> tuple[Any, Any]:
-    """(model, parameters) for `Network`, where `params` may be all of the model's variables."""
+    """(model, parameters) for `Network`, where `params` may be all of the model's variables.
+
+    Those of an NNX model become dictionaries, as Linen has them.
+    """
+    if isinstance(model, nnx.Module):
+        given: dict[str, Any] = dict(named_leaves(params))
+        inner: dict[str, Any] = {}
+        for path, own in named_leaves(nnx.state(model, nnx.Param)):
+            *names, last = path.split("/")
+            layer = inner
+            for name in names:
+                layer = layer.setdefault(name, {})
+            layer[last] = given.get(path, own)
+        return model, inner
     if not (isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)):
         return model, params
     others = {name: tree for name, tree in params.items() if name != "params"}
     return WithCollections(model, others), params["params"]
+
+
+def join_variables(params, inner, found) -> Any:
+    """What is like `params`, of which `split_variables` made `inner`, with the new parameters."""
+    if inner is params:
+        return found
+    if isinstance(params, nnx.State):
+        return _filled(params, found)
+    return {**params, "params": found}
+
+
+def _filled(state, params):
+    """A state whose leaves are those of `params`, by path, where these have them."""
+    found = dict(named_leaves(params))
+    leaves = [found.get(path, leaf) for path, leaf in named_leaves(state)]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
 class Network:
@@ -63,8 +93,9 @@ class Network:
     first training step sees. A dropout layer draws its mask from `key`, the same at every call.
 
     Args:
-      model: a Flax Linen module; `train=True` is passed to it where it takes that. One that reads
-        other collections than parameters and batch statistics comes as a `WithCollections`.
+      model: a Flax Linen or NNX module; `train=True` is passed to it where it takes that. A Linen
+        one that reads other collections than parameters and batch statistics comes as a
+        `WithCollections`; of an NNX one the parameters are dictionaries, see `split_variables`.
       key: a PRNG key.
     """
 
@@ -72,23 +103,32 @@ class Network:
         self._collections: Mapping[str, Any] = {}
         if isinstance(model, WithCollections):
             model, self._collections = model.model, model.collections
-        if not isinstance(model, nn.Module):
-            raise UserError(f"model={type(model).__name__} is not a Flax Linen module.")
+        if not isinstance(model, nn.Module | nnx.Module):
+            raise UserError(f"model={type(model).__name__} is not a Flax Linen or NNX module.")
         self.model, self.key = model, key
         self._axes: dict[str, tuple[int, ...]] = {}
-        self._kwargs: dict[str, Any] = {
-            "mutable": ["batch_stats", *self._collections],
-            # Streams of other names, as of stochastic depth, draw from "params" in Flax.
-            "rngs": {name: jax.random.fold_in(key, i) for i, name in enumerate(_STREAMS)},
-        }
+        self._stacked: set[str] = set()
+        self._kwargs: dict[str, Any] = {}
+        if isinstance(model, nn.Module):
+            self._kwargs = {
+                "mutable": ["batch_stats", *self._collections],
+                # Streams of other names, as of stochastic depth, draw from "params" in Flax.
+                "rngs": {name: jax.random.fold_in(key, i) for i, name in enumerate(_STREAMS)},
+            }
         if "train" in inspect.signature(model.__call__).parameters:
             self._kwargs["train"] = True
 
     def _variables(self, params):
+        if isinstance(self.model, nnx.Module):
+            return _filled(nnx.state(self.model, nnx.Param), params)
         return {"params": params, **self._collections}
 
     def apply(self, params, inputs) -> jax.Array:
         """The outputs."""
+        if isinstance(self.model, nnx.Module):
+            model = nnx.clone(self.model)
+            nnx.update(model, self._variables(params))
+            return model(inputs, **self._kwargs)
         with _legible(self.model):
             return self.model.apply(self._variables(params), inputs, **self._kwargs)[0]
 
@@ -107,6 +147,14 @@ class Network:
 
         found = self._record(params, inputs, edit and edit_rows)
         return {path: self._rows(path, z) for path, z in found.items()}
+
+    def calls(self, params, inputs) -> dict[str, taps.Call]:
+        """The first use of every layer, in the order of computing."""
+        with _legible(self.model):
+            found = taps.record_calls(self.model, self._variables(params), inputs, **self._kwargs)[
+                1
+            ]
+        return {call.path: call for call in found if call.number == 0}
 
     def _record(self, params, inputs, edit=None):
         if not self._axes:  # here: while layers are recorded, the model cannot be traced
@@ -134,13 +182,20 @@ class Network:
                 for name, (path, _) in kernels.items()
                 if layouts[name] is None
             }
-        return {
-            name: (layouts[name] or Layout()).roles(shape)[3]
-            for name, (_, shape) in kernels.items()
+        roles = {
+            name: (layouts[name] or Layout()).roles(shape) for name, (_, shape) in kernels.items()
         }
+        self._stacked = {name for name, (stacked, *_) in roles.items() if stacked}
+        return {name: outputs for name, (*_, outputs) in roles.items()}
 
     def _check_channels(self, path, layer, number):
         """That every channel has its own slice of the kernel, and its own bias."""
+        if path in self._stacked:
+            raise UserError(
+                f"{path} holds the layers of an nn.scan or nn.vmap, {jnp.shape(layer['kernel'])},"
+                " which cannot be corrected one after the other.\nRefine a model whose layers are"
+                " called in a loop, and stack what it gives."
+            )
         kernel = jnp.shape(layer["kernel"])
         parts = {"kernel": math.prod(kernel[i] for i in self._axes[path])}
         if "bias" in layer:

@@ -60,6 +60,13 @@ class Kernel:
     path: str
 
 
+class Unknown:
+    """What is not known of a signal, because an operation before it is not followed."""
+
+
+UNKNOWN = Unknown()
+
+
 def normal(mean: float, variance: float) -> Signal | np.ndarray:
     """N(mean, variance); a constant where that is 0."""
     if not (math.isfinite(mean) and math.isfinite(variance)):
@@ -82,11 +89,14 @@ def propagate(
       function: params, inputs to outputs.
       leaves: what each leaf of params is, in order: a `Kernel`, or a concrete array.
       inputs: the law of the inputs.
-      layer: (kernel, fan_in, second moment of what goes in) -> variance of what comes out.
+      layer: (kernel, fan_in, second moment of what goes in) -> variance of what comes out. The
+        moment is None behind an operation through which no law is known, such as the products of
+        attention; and then, and where the weights themselves go through such an operation, what
+        it returns is not asked for.
       *arguments: params and inputs, or their shapes.
 
     Raises:
-      UserError: an operation through which no law is known.
+      UserError: a signal that is not finite.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
@@ -113,7 +123,7 @@ def _apply(equation, operands, layer) -> list[Any]:
         return _run(
             inner.jaxpr if closed else inner, inner.consts if closed else [], operands, layer
         )
-    if not any(isinstance(x, (Signal, Kernel)) for x in operands):
+    if not any(isinstance(x, (Signal, Kernel, Unknown)) for x in operands):
         # Traced with 32 bits, as in the user's program: constants and random masks.
         with jax.enable_x64(False):
             results = equation.primitive.bind(*operands, **params)
@@ -121,30 +131,36 @@ def _apply(equation, operands, layer) -> list[Any]:
     if name in _MOVING:
         return [operands[0]] * len(equation.outvars)
     shapes = [np.shape(getattr(variable, "aval", variable)) for variable in equation.invars]
-    if name in ("dot_general", "conv_general_dilated"):
-        return [_linear(name, params, operands, shapes, layer)]
-    if any(isinstance(x, Kernel) for x in operands):
-        raise _unknown(name, "of a layer's weights")
-    signals = [_law(x) for x in operands]
+    kernels = [x for x in operands if isinstance(x, Kernel)]
+    is_linear = name in ("dot_general", "conv_general_dilated") and len(kernels) == 1
+    result: Any = UNKNOWN
+    if is_linear and any(not isinstance(x, Kernel) and np.ndim(x) > 0 for x in operands):
+        pass  # weights times an array that is no signal, as where they are normalized
+    elif any(isinstance(x, Unknown) for x in operands) or (kernels and not is_linear):
+        for kernel in kernels:
+            layer(kernel, 0, None)
+    elif is_linear:
+        result = _linear(name, params, operands, shapes, layer)
+    else:
+        result = _of_signals(equation, [_law(x) for x in operands], shapes)
+    return [result] * len(equation.outvars)
+
+
+def _of_signals(equation, signals, shapes) -> Any:
+    name, params = equation.primitive.name, equation.params
     if name in _ELEMENTWISE:
-        return [_elementwise(equation, signals)]
+        return _elementwise(equation, signals)
     if name == "pad":
-        return [_mixture(signals, [math.prod(shapes[0]), _grown(equation, shapes[0])])]
+        return _mixture(signals, [math.prod(shapes[0]), _grown(equation, shapes[0])])
     if name == "concatenate":
-        return [_mixture(signals, [math.prod(shape) for shape in shapes])]
+        return _mixture(signals, [math.prod(shape) for shape in shapes])
     if name in ("reduce_sum", "reduce_window_sum", "reduce_max", "reduce_window_max"):
         if "window" in name:
             number = math.prod(params["window_dimensions"])
         else:
             number = math.prod(shapes[0][axis] for axis in params["axes"])
-        return [(_maximum if "max" in name else _sum)(signals[0], number)]
-    raise _unknown(name, "of a signal")
-
-
-def _unknown(name, what):
-    return UserError(
-        f"autoinit cannot follow the operation {name!r} {what}.\nlsuv does the same by measuring."
-    )
+        return (_maximum if "max" in name else _sum)(signals[0], number)
+    return UNKNOWN
 
 
 def _grown(equation, shape) -> int:
@@ -169,8 +185,6 @@ def _linear(name, params, operands, shapes, layer):
     position = 1
     if isinstance(signal, Kernel):
         signal, kernel, position = kernel, signal, 0
-    if not isinstance(kernel, Kernel) or isinstance(signal, Kernel):
-        raise _unknown(name, "of two signals")
     if name == "dot_general":
         axes = params["dimension_numbers"][0][position]
         fan_in = math.prod(shapes[position][axis] for axis in axes)
@@ -202,7 +216,7 @@ def _elementwise(equation, operands):
         chosen = operands[0].mean
         return _mixture(operands[1:], [1 - chosen, chosen])
     if len(operands) != 2:
-        raise _unknown(name, "of several independent signals")
+        return UNKNOWN  # of several independent signals
     (mean, variance), (other_mean, other_variance) = map(_moments, operands)
     if name in ("add", "add_any", "sub"):
         sign = -1 if name == "sub" else 1

@@ -51,7 +51,7 @@ def find_links(sample: Sample, activation: Callable | None) -> list[Link | None]
 def find_output(sample: Sample) -> int | None:
     """The last layer that the network's output is, up to its shape; None if it is none."""
     for i in reversed(range(len(sample.outputs))):
-        if sample.output is not None and _same(sample.output, sample.outputs[i], sample):
+        if sample.output is not None and is_same(sample.output, sample.outputs[i], sample):
             return i
     return None
 
@@ -95,13 +95,13 @@ def _find(sample, activated, i):
     given = sample.inputs[i]
     if given is None:
         return None
-    if _same(given, sample.x, sample):
+    if is_same(given, sample.x, sample):
         return Link()
     before = range(i - 1, max(-1, i - 1 - _REACH), -1)
     for j in before:
-        if _same(given, activated[j], sample):
+        if is_same(given, activated[j], sample):
             return Link(j, activated=True)
-        if _same(given, sample.outputs[j], sample):
+        if is_same(given, sample.outputs[j], sample):
             return Link(j)
     for k in before[:2]:
         for branch, is_activated in ((sample.outputs[k], False), (activated[k], True)):
@@ -110,12 +110,13 @@ def _find(sample, activated, i):
             for j in range(k, max(-1, k - _REACH), -1):
                 stream = sample.inputs[j]
                 if stream is not None and stream.shape == branch.shape:
-                    if _same(given, stream + branch, sample):
+                    if is_same(given, stream + branch, sample):
                         return Link(k, is_activated, stream=j)
     return None
 
 
-def _same(a, b, sample):
+def is_same(a: np.ndarray, b: np.ndarray | None, sample: Sample) -> bool:
+    """Whether two arrays hold the same numbers, up to their shape and the sample's tolerance."""
     if b is None or a.size != b.size:
         return False
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)

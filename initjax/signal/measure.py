@@ -99,8 +99,14 @@ def predict(
     and examples count as one, so that the band is wide.
 
     Which layer feeds which is found from a run with these inputs. Predictions end where an input is
-    neither the network's, nor z or phi(z) of an earlier layer, nor a residual sum of those: after
-    pooling or normalization, where weights are used twice, and where they have a common mean.
+    neither the network's, nor z or phi(z) of an earlier layer, nor a residual sum of those, nor of
+    the following; where weights are used twice; and where they have a common mean.
+
+    Layer, RMS and batch normalization leave the mean square gamma^2, whatever came before, and
+    divide squared gradients by Var(z) / gamma^2. Average and maximum pooling, and softmax attention
+    (scores taken for Gaussian and independent: q c + q (1 - c) E[sum_b p_b^2], uniform attention
+    where they are small) need the correlation c of positions, which is taken as measured; no
+    gradients are predicted through attention. See `initjax.signal.operations`.
 
     Args:
       model: as `measure`.
@@ -132,7 +138,12 @@ def _signal(observation: Observation) -> Signal:
     activation = observation.activation
     phi = None if activation is None else get_activation(activation)
     predictions = predict_layers(
-        observation.x, observation.facts, observation.links, phi, observation.output
+        observation.x,
+        observation.facts,
+        observation.links,
+        phi,
+        observation.output,
+        observation.operations,
     )
     input_variance = float((observation.x**2).mean())
     is_two_sided = phi is not None and _is_flat_on_both_sides(phi)

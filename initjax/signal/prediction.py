@@ -17,6 +17,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from initjax.signal.links import Link
+from initjax.signal.operations import (
+    Operation,
+    State,
+    attend,
+    normalization_slope,
+    normalize,
+    pool,
+)
+from initjax.theory.activations import get_activation
 from initjax.theory.moments import Moments, moments, pair_moment
 
 # Examples whose second moments are followed position by position through convolutions.
@@ -83,55 +92,43 @@ class Prediction:
     chi_q: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """A tensor of the network: its features are alike, its examples and positions are not.
-
-    Attributes:
-      second: E[x^2], [B, *positions].
-      mean: E[x] over features, likewise.
-      kernel: E[x_a x_b], [B, B], where there are no positions; else None.
-      log_variance: variance, over draws of the weights, of the log of the mean of `second`.
-      pair_variance: variance, over draws of the weights, of an entry of `kernel` off its diagonal.
-    """
-
-    second: np.ndarray
-    mean: np.ndarray
-    kernel: np.ndarray | None
-    log_variance: float
-    pair_variance: float = 0.0
-
-
 def predict_layers(
     x: np.ndarray,
     layers: Sequence[LayerFacts],
     links: Sequence[Link | None],
     activation: Callable | None,
     output: int | None,
+    operations: Sequence[Operation | None] = (),
 ) -> list[Prediction]:
     """The prediction of every layer; see `initjax.signal.predict`."""
-    inputs: list[_State | None] = []
-    expected: list[_State | None] = []  # z, given what comes before
-    outputs: list[_State | None] = []  # z, as the units turn out
-    activated: list[tuple[_State, Moments] | None] = []
-    for layer, link in zip(layers, links, strict=True):
-        if link == Link():
+    operations = operations or [None] * len(layers)
+    slopes: list[float | None] = []  # of squared gradients, through the operations
+    inputs: list[State | None] = []
+    expected: list[State | None] = []  # z, given what comes before
+    outputs: list[State | None] = []  # z, as the units turn out
+    activated: list[tuple[State, Moments] | None] = []
+    for layer, link, operation in zip(layers, links, operations, strict=True):
+        slope = None
+        if operation is not None:
+            given, slope = _operated(operation, layer, outputs, activation, layers)
+        elif link == Link():
             given = _of_network_input(x, layer)
         else:
             given = _given(link, inputs, outputs, activated, layers)
         state = _through(layer, given)
+        slopes.append(slope)
         inputs.append(given)
         outputs.append(state and _realized(state, layer.output_shape[-1]))
         expected.append(state)
         activated.append(_activate(state, activation, layer))
-    gradients = _gradients(layers, links, activated, output)
+    gradients = _gradients(layers, links, activated, output, operations, slopes)
     return [
         _prediction(layer, link, state, activated, gradient)
         for layer, link, state, gradient in zip(layers, links, expected, gradients, strict=True)
     ]
 
 
-def _given(link, inputs, outputs, activated, layers) -> _State | None:
+def _given(link, inputs, outputs, activated, layers) -> State | None:
     """The state of a layer's input that other layers make."""
     if link is None:
         return None
@@ -161,7 +158,7 @@ def _given(link, inputs, outputs, activated, layers) -> _State | None:
     variance = deviation**2 + 4 * product.mean() / width
     log_variance = math.log1p(variance / second.mean() ** 2) if second.mean() > 0 else 0.0
     pair_variance = stream.pair_variance + branch.pair_variance + 2 * product.mean() / width
-    return _State(
+    return State(
         second,
         stream.mean + branch.mean,
         kernel,
@@ -170,15 +167,40 @@ def _given(link, inputs, outputs, activated, layers) -> _State | None:
     )
 
 
-def _of_network_input(x, layer) -> _State:
+def _operated(operation, layer, outputs, activation, layers) -> tuple[State | None, float | None]:
+    """The state of an input that an operation makes, and the factor of squared gradients."""
+    if operation.layer is None:
+        second = np.full((_MAP_EXAMPLES, *layer.input_shape[1:-1]), operation.gain**2)
+        return State(second, np.zeros_like(second), None, 0.0), None
+    state, slope = outputs[operation.layer], 1.0
+    if operation.scores is not None:
+        query, key = (outputs[i] for i in operation.scores)
+        if state is None or query is None or key is None:
+            return None, None
+        return attend(operation, query, key, state), None
+    if operation.normalized and state is not None:
+        slope = normalization_slope(operation, state) if state.second.mean() > 0 else 0.0
+        state = normalize(operation, state)
+    phi = activation if operation.activated else get_activation("linear")
+    pair = _activate(state, phi, layers[operation.layer])
+    if state is None or pair is None:
+        return None, None
+    given, of = pair
+    if operation.window is None:
+        return given, slope * float(of.slope.mean())
+    given, through = pool(operation, state, given, of, phi)
+    return given, None if through is None else slope * through
+
+
+def _of_network_input(x, layer) -> State:
     if len(layer.input_shape) == 2:
         x = x.reshape(layer.input_shape)
-        return _State((x**2).mean(1), x.mean(1), x @ x.T / x.shape[1], 0.0)
+        return State((x**2).mean(1), x.mean(1), x @ x.T / x.shape[1], 0.0)
     x = x.reshape(layer.input_shape)[:_MAP_EXAMPLES]
-    return _State((x**2).mean(-1), x.mean(-1), None, 0.0)
+    return State((x**2).mean(-1), x.mean(-1), None, 0.0)
 
 
-def _through(layer: LayerFacts, given: _State | None) -> _State | None:
+def _through(layer: LayerFacts, given: State | None) -> State | None:
     """The state of a layer's pre-activations."""
     if given is None or not layer.is_first_use or _has_common_mean(layer):
         return None
@@ -209,7 +231,7 @@ def _through(layer: LayerFacts, given: _State | None) -> _State | None:
     if not (second < _HUGE).all():
         return None
     share = 1 - mb2 / second.mean() if second.mean() > 0 else 0.0  # what the weights bring
-    return _State(
+    return State(
         second, np.zeros_like(second), kernel, share**2 * given.log_variance, pair_variance
     )
 
@@ -220,7 +242,7 @@ def _has_common_mean(layer) -> bool:
     return layer.kernel_square > 0 and shared > 25 * layer.kernel_square  # five standard errors
 
 
-def _realized(state: _State, width: int) -> _State:
+def _realized(state: State, width: int) -> State:
     """z itself, whose mean square differs from that which its finitely many units expect."""
     q = state.second.mean()
     if not q > 0:
@@ -235,7 +257,7 @@ def _realized(state: _State, width: int) -> _State:
     )
 
 
-def _activate(state, activation, layer) -> tuple[_State, Moments] | None:
+def _activate(state, activation, layer) -> tuple[State, Moments] | None:
     """The state of phi(z), and the moments from which it is made."""
     if state is None or activation is None:
         return None
@@ -243,7 +265,7 @@ def _activate(state, activation, layer) -> tuple[_State, Moments] | None:
     of = moments(activation, np.maximum(state.second, _TINY))
     mean_second = of.second.mean()
     if not mean_second > 0:
-        return _State(of.second, of.mean, None, 0.0), of
+        return State(of.second, of.mean, None, 0.0), of
     kernel, pair_variance = None, 0.0
     if state.kernel is not None:
         norms = np.sqrt(np.maximum(state.second, _TINY))
@@ -269,7 +291,7 @@ def _activate(state, activation, layer) -> tuple[_State, Moments] | None:
     log_variance = inherited**2 * state.log_variance + math.log1p(
         max(noise, 0.0) / width / mean_second**2
     )
-    return _State(of.second, of.mean, kernel, log_variance, pair_variance), of
+    return State(of.second, of.mean, kernel, log_variance, pair_variance), of
 
 
 def _correlations(kernel) -> np.ndarray:
@@ -317,7 +339,7 @@ def _connections(layer) -> float:
     return float(np.asarray(layer.spread(ones), np.float64).sum())
 
 
-def _gradients(layers, links, activated, output) -> list[float | None]:
+def _gradients(layers, links, activated, output, operations, slopes) -> list[float | None]:
     """Gradient variance with respect to every layer's pre-activations, from the output back."""
     found: list[float | None] = [None] * len(layers)
     if output is None:
@@ -330,10 +352,13 @@ def _gradients(layers, links, activated, output) -> list[float | None]:
         if not layer.is_first_use or _has_common_mean(layer):
             break
         found[i] = outward[i]
-        if link is None:
+        if link is None and slopes[i] is None:
             break  # what comes before may feed this layer in ways that are not known
         through = outward[i] * layer.kernel_square * _connections(layer)
         total = inward[i] + through / math.prod(layer.input_shape[1:])
+        if link is None:
+            outward[operations[i].layer] += total * slopes[i]
+            continue
         if link.stream is not None:
             inward[link.stream] += total
         if link.layer is None:

@@ -14,8 +14,9 @@ from flax import nnx
 
 from initjax.network import taps
 from initjax.network.taps import Call
-from initjax.signal import links
+from initjax.signal import links, operations
 from initjax.signal.links import Link, Sample
+from initjax.signal.operations import Operation
 from initjax.signal.prediction import LayerFacts
 from initjax.support.errors import UserError
 from initjax.theory.activations import get_activation
@@ -48,6 +49,7 @@ class Observation:
     layers: list[Measured]
     facts: list[LayerFacts]
     links: list[Link | None]
+    operations: list[Operation | None]
     output: int | None
     activation: str | Callable | None
     x: np.ndarray
@@ -91,6 +93,7 @@ def observe(
         layers=[_measured(call, results, i, activated[i]) for i, call in enumerate(calls)],
         facts=[_facts(call, results, i) for i, call in enumerate(calls)],
         links=found,
+        operations=operations.find_operations(sample, phi, found, _channels(results)),
         output=links.find_output(sample),
         activation=activation,
         x=np.asarray(x, np.float64),
@@ -115,6 +118,16 @@ def _per_call(results, calls):
 def _on_host(activation):
     function = jax.jit(get_activation(activation))
     return lambda z: np.asarray(function(z), np.float32)
+
+
+def _channels(results) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance of every layer's channels, over the batch and positions."""
+    found = []
+    for layer in results["forward"]:
+        scale = np.float64(layer["scale"])  # in float32 its square may overflow
+        with np.errstate(invalid="ignore"):  # what is infinite is asked for nowhere
+            found.append((scale * layer["channel_mean"], scale**2 * layer["channel_variance"]))
+    return found
 
 
 def _tolerance(outputs) -> float:
@@ -281,8 +294,11 @@ class _Program:
         flat = flat / jnp.maximum(jnp.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
         pairs = ((flat.sum(0) ** 2).sum() - (flat**2).sum()) / (len(z) * (len(z) - 1))
         bins = jnp.clip((z_scaled / jnp.maximum(rms, 1e-30) / REACH + 1) * (BINS / 2), 0, BINS - 1)
+        by_channel = z_scaled.reshape(-1, z.shape[-1])
         found = {
             "scale": scale,
+            "channel_mean": by_channel.mean(0),
+            "channel_variance": by_channel.var(0),
             "mean": mean,
             "variance": variance,
             "kurtosis": (centred**4).mean() / jnp.maximum(variance**2, 1e-30),

@@ -13,6 +13,7 @@ EXTRAS = {
     "data": ("array_record", "grain", "PIL", "tensorflow_datasets", "tqdm"),
     "fit": ("matplotlib", "tensorstore", "tqdm"),
     "hub": ("huggingface_hub",),
+    "interop": ("keras", "penzai"),
 }  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from helpers import compiled_once
 
 from initjax import refine
 from initjax.models import create_model
-from initjax.support.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -127,9 +126,13 @@ def test_shared_and_dead_layers():
     assert "skipped: dead" in str(report)
 
 
-def test_what_cannot_be_followed():
+def test_what_cannot_be_followed_is_left_and_named():
     inputs = standard((16, 4, 8))
     model = nn.MultiHeadDotProductAttention(num_heads=2)
     params = model.init(KEY, inputs)["params"]
-    with pytest.raises(UserError, match="cannot follow the operation"):
-        refine.autoinit(model, params, inputs, KEY)
+    refined, report = refine.autoinit(model, params, inputs, KEY, held_out=inputs)
+    for name in ("query", "key", "value"):  # of inputs of mean square 1
+        square = float((refined[name]["kernel"] ** 2).mean())
+        np.testing.assert_allclose(square * 8, 1, rtol=0.1)
+    np.testing.assert_array_equal(refined["out"]["kernel"], params["out"]["kernel"])
+    assert "weights of, out, which were left as they are" in str(report)

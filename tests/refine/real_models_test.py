@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from initjax import refine
 from initjax.network.paths import get_layer
@@ -74,3 +75,50 @@ def test_other_collections_and_normalized_weights():
         np.testing.assert_array_equal(*kernels)
     with pytest.raises(UserError, match=r"Normalized reads variables.*\n.*all its collections"):
         refine.lsuv(model, variables["params"], X, KEY)
+
+    kept, report = refine.autoinit(model, variables, X, KEY, held_out=X)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept))
+    assert "weights of, spectral, weight" in str(report)
+
+
+class Plain(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 4, rngs=rngs)])
+        self.norm = nnx.BatchNorm(16, rngs=rngs)
+
+    def __call__(self, x):
+        return self.layers[1](nnx.relu(self.norm(self.layers[0](x))))
+
+
+def test_nnx_models():
+    model = Plain(nnx.Rngs(0))
+    state = nnx.state(model)  # with the running statistics, which stay
+    refined, report = refine.lsuv(model, state, X, KEY, tolerance=1e-3, held_out=X)
+    assert [layer.path for layer in report.layers] == ["layers/0", "layers/1"]
+    assert [round(layer.after.variance, 2) for layer in report.layers] == [1.0, 1.0]
+    assert jax.tree.structure(refined) == jax.tree.structure(state)
+    nnx.update(model, refined)
+    z = model.layers[0](X)
+    np.testing.assert_allclose(z.var(), 1, rtol=1e-2)
+
+
+class Stack(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scan = nn.scan(
+            lambda layer, x, _: (layer(x), None),
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True},
+            length=3,
+        )
+        return nn.Dense(4, name="head")(scan(nn.Dense(8, name="layers"), x, None)[0])
+
+
+def test_stacked_layers():
+    params = Stack().init(jax.random.key(0), X)["params"]
+    with pytest.raises(UserError, match=r"layers holds the layers of an nn.scan .*\n.*in a loop"):
+        refine.lsuv(Stack(), params, X, KEY)
+    refined, report = refine.pca_filters(Stack(), params, X, KEY, held_out=X)
+    np.testing.assert_array_equal(refined["layers"]["kernel"], params["layers"]["kernel"])
+    assert report.layers[-1].objective_after < 1e-2
+    assert "layers: no patches" in str(report)
