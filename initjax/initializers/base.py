@@ -7,11 +7,12 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.laws import DISTRIBUTIONS
@@ -23,22 +24,35 @@ from initjax.support.arguments import count, one_of, positive
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
 from initjax.support.naming import Registry
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Initializer:
     """Base of the initializers: `init(key, shape, dtype=None, out_sharding=None)`."""
 
-    factory = ""  # the name under which `repr` shows the value, and `initjax.get` reads it
+    factory: ClassVar[str] = (
+        ""  # the name under which `repr` shows the value, and `initjax.get` reads it
+    )
 
-    def __init_subclass__(cls, **keywords):
+    def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "__call__" in vars(
             cls
         ):  # each has its own; that it is called as JAX does is checked here
             cls.__call__ = _checked(cls.__call__)  # pyright: ignore
 
-    def __repr__(self):
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            key: jax.Array,
+            shape: Sequence[int],
+            dtype: DTypeLike | None = None,
+            out_sharding: Sharding = None,
+        ) -> jax.Array: ...
+
+    def __repr__(self) -> str:
         shown = (
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
@@ -47,7 +61,7 @@ class Initializer:
         return f"{self.factory}({', '.join(shown)})"
 
 
-def _checked(call):
+def _checked(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     @functools.wraps(call)
     def checked(self, key, shape: Any = None, dtype=None, out_sharding=None, **others):
         form = f"{self!r} is called as init(key, shape, dtype)"
@@ -72,16 +86,16 @@ def _checked(call):
     return checked
 
 
-def reshard(w, out_sharding):
+def reshard(w: jax.Array, out_sharding: Sharding) -> jax.Array:
     """`w` laid out as `out_sharding` says; None leaves it."""
     return w if out_sharding is None else jax.sharding.reshard(w, out_sharding)
 
 
-def check_scale(initializer, name):
+def check_scale(initializer: Any, name: str) -> None:
     object.__setattr__(initializer, name, positive(getattr(initializer, name), name))
 
 
-def check_packing(initializer):
+def check_packing(initializer: Any) -> None:
     """Checks groups, transposed and split, and makes them hashable."""
     if isinstance(initializer.transposed, Sequence):
         strides = axes_tuple(initializer.transposed, "transposed")
@@ -115,14 +129,20 @@ class Structured(Initializer, abc.ABC):
 
     least_axes: ClassVar[int] = 2  # 1 where no axis is one of inputs, as in biases
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if field.name == "dtype":
                 object.__setattr__(self, "dtype", dtype_name(getattr(self, field.name)))
             elif field.name in ("scale", "stddev"):
                 check_scale(self, field.name)
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         shape = tuple(shape)
         # Each subclass has this field, behind its own.
         dtype = dtype if dtype is not None else self.dtype  # pyright: ignore[reportAttributeAccessIssue]
@@ -137,11 +157,11 @@ class Structured(Initializer, abc.ABC):
         return reshard(w.astype(canonical_dtype(dtype)), out_sharding)
 
     @abc.abstractmethod
-    def build(self, key, shape, dtype) -> jax.Array:
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         """Weights of float32 or float64, of a shape of `least_axes` or more, none of size 0."""
 
 
-def centre(shape, matrix):
+def centre(shape: tuple[int, ...], matrix: jax.Array) -> jax.Array:
     """A kernel of `shape` whose centre tap is `matrix` and whose other taps are 0."""
     if len(shape) == 2:
         return matrix
@@ -155,23 +175,23 @@ class FanScaled(Structured):
 
     scale: float = 2.0
     mode: str = "fan_in"
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
     groups: int = dataclasses.field(default=1, kw_only=True)
     transposed: Axes | bool = dataclasses.field(default=False, kw_only=True)
     split: int = dataclasses.field(default=1, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.mode, MODES, "mode")
         check_packing(self)
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         packing = {"groups": self.groups, "transposed": self.transposed, "split": self.split}
         std = math.sqrt(self.scale / effective_fan(self.mode, *fans(shape, **packing)))
         return self.build_unit(key, shape, dtype) * dtype.type(std)
 
     @abc.abstractmethod
-    def build_unit(self, key, shape, dtype):
+    def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         """Weights of variance 1 over the layer."""
 
 
@@ -194,7 +214,7 @@ class Entry:
     example: str
 
 
-def _own(name: str, value: Callable) -> Callable:
+def _own(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
     """A factory, of the user's own factory or initializer."""
     try:
         parameters = list(inspect.signature(value).parameters)
@@ -219,9 +239,9 @@ INITIALIZERS = Registry(
     own=_own,
     form="init(key, shape, dtype), or a function that returns one",
 )
-_ENTRIES: dict[Callable, Entry] = {}
+_ENTRIES: dict[Callable[..., Any], Entry] = {}
 
-Factory = TypeVar("Factory", bound=Callable)
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 def register(

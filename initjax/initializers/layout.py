@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import FanScaled, Initializer, Structured, reshard
 from initjax.initializers.constant import Constant
@@ -16,6 +18,7 @@ from initjax.initializers.rescale import Rescaled
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Layout:
     split: int = 1
     num_axes: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("in_axis", "out_axis", "stacked"):
             object.__setattr__(self, name, axes_tuple(getattr(self, name), name))
 
@@ -71,7 +74,7 @@ class Layout:
         )
         return cls(inputs, outputs, stacked, num_axes=len(layout))
 
-    def roles(self, shape) -> tuple[tuple[int, ...], ...]:
+    def roles(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """The axes of an array that are (stacked, positions, inputs, outputs), counted from 0.
 
         Raises:
@@ -91,7 +94,7 @@ class Layout:
         named = {*stacked, *inputs, *outputs}
         return stacked, tuple(i for i in range(len(shape)) if i not in named), inputs, outputs
 
-    def fans(self, shape) -> tuple[float, float]:
+    def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """(fan_in, fan_out) of an array of `shape`; see `initjax.fans`."""
         self.roles(shape)
         return fans(
@@ -134,7 +137,7 @@ class Layout:
         )
 
 
-def knows_axes(initializer: Callable) -> bool:
+def knows_axes(initializer: Callable[..., Any]) -> bool:
     """Whether an initializer needs no layout: axes are its own, or none matters."""
     if isinstance(initializer, Rescaled):
         return knows_axes(initializer.initializer)
@@ -155,11 +158,17 @@ def knows_axes(initializer: Callable) -> bool:
 class LaidOut(Initializer):
     """See `laid_out`."""
 
-    initializer: Callable
+    initializer: Callable[..., Any]
     layout: Layout
-    factory = "laid_out"
+    factory: ClassVar[str] = "laid_out"
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         shape = tuple(shape)
         given = () if dtype is None else (dtype,)
         stacked = tuple(axis % len(shape) for axis in axes_tuple(self.layout.stacked, "stacked"))
@@ -185,7 +194,7 @@ class LaidOut(Initializer):
         return reshard(weights.transpose(np.argsort(order)), out_sharding)
 
 
-def draw_each(draw, key, number):
+def draw_each(draw: Callable[[jax.Array], Any], key: jax.Array, number: int) -> Any:
     """`draw` with a key of its own for each of `number` slices."""
 
     def draw_slice(layer):
@@ -198,7 +207,7 @@ def draw_each(draw, key, number):
     return jax.lax.map(draw_slice, layers)
 
 
-def laid_out(initializer: Callable, layout: str | Layout) -> Callable:
+def laid_out(initializer: Callable[..., Any], layout: str | Layout) -> Callable[..., Any]:
     """An initializer whose arrays have another layout than (..., in, out).
 
     The inputs are drawn as one axis, and so are the outputs, as in `flax.linen.DenseGeneral`; each

@@ -2,6 +2,11 @@
 
 import dataclasses
 import math
+from typing import ClassVar
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.initializers.base import Structured, register
@@ -12,10 +17,10 @@ class MixtureOfExperts(Structured):
     """See `mixture_of_experts`."""
 
     scale: float = 0.1
-    dtype: str | None = None
-    factory = "mixture_of_experts"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "mixture_of_experts"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         law = TruncatedNormal()
         multiplier = math.sqrt(self.scale / shape[-2]) / law.std
         return law.sample_scaled(key, shape, dtype, multiplier, None)
@@ -27,7 +32,7 @@ class MixtureOfExperts(Structured):
     "the dense layers of sparse transformers, (experts, in, out), and their router, whose routes"
     " then begin near 1 / experts; no convolutions",
 )
-def mixture_of_experts(scale: float = 0.1, *, dtype=None) -> MixtureOfExperts:
+def mixture_of_experts(scale: float = 0.1, *, dtype: DTypeLike | None = None) -> MixtureOfExperts:
     """Truncated normal weights (experts, in, out) of variance `scale` / in.
 
     All axes before the last two are independent layers and count in no fan: taken for positions of

@@ -1,5 +1,7 @@
 """NSPL: the normalized symmetric power law."""
 
+from jax.typing import DTypeLike
+
 from initjax.distributions.cutoff_power_law import CutoffPowerLaw
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.initializers.base import register
@@ -28,7 +30,7 @@ def nspl(
     groups: int = 1,
     transposed: Axes | bool = False,
     split: int = 1,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """Normalized Symmetric Power Law: p(w) ~ |w|^-alpha, cut off at both ends, Var(w) = scale / n.
 

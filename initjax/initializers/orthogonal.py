@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, centre, register
 from initjax.support.errors import UserError
@@ -17,10 +20,10 @@ class Orthogonal(Structured):
     scale: float = 1.0
     column_axis: int = -1
     rescale: bool = False
-    dtype: str | None = None
-    factory = "orthogonal"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "orthogonal"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if not -len(shape) <= self.column_axis < len(shape):
             raise UserError(f"column_axis={self.column_axis} is not an axis of {shape}.")
         axis = self.column_axis % len(shape)
@@ -37,7 +40,11 @@ class Orthogonal(Structured):
     "deep linear and recurrent layers: all singular values equal",
 )
 def orthogonal(
-    scale: float = 1.0, column_axis: int = -1, dtype=None, *, rescale: bool = False
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype: DTypeLike | None = None,
+    *,
+    rescale: bool = False,
 ) -> Orthogonal:
     """Weights with orthonormal rows or columns, whichever are fewer, times `scale`.
 
@@ -65,16 +72,16 @@ class DeltaOrthogonal(Structured):
 
     scale: float = 1.0
     column_axis: int = -1
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
     rescale: bool = False
-    factory = "delta_orthogonal"
+    factory: ClassVar[str] = "delta_orthogonal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.column_axis not in (-1, -2):
             raise UserError(f"column_axis={self.column_axis} is neither -1 nor -2.")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if any(size % 2 == 0 for size in shape[:-2]) and self.rescale:
             raise UserError(f"scaled_orthogonal needs odd sizes, which have a centre: {shape}.")
         matrix = Orthogonal(self.scale, self.column_axis, self.rescale)
@@ -86,7 +93,9 @@ class DeltaOrthogonal(Structured):
     "Martens et al. 2021, arXiv:2110.01765",
     "networks without normalization whose widths differ",
 )
-def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> DeltaOrthogonal:
+def scaled_orthogonal(
+    scale: float = 1.0, column_axis: int = -1, dtype: DTypeLike | None = None
+) -> DeltaOrthogonal:
     """Orthogonal times max(sqrt(out / in), 1), which keeps the size of a unit when widening.
 
     In and out are the channels. A convolution has it at its centre tap, and 0 at all others, so
@@ -117,7 +126,11 @@ def scaled_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype=None) -> 
     "very deep convolutions without normalization",
 )
 def delta_orthogonal(
-    scale: float = 1.0, column_axis: int = -1, dtype=None, *, rescale: bool = False
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype: DTypeLike | None = None,
+    *,
+    rescale: bool = False,
 ) -> DeltaOrthogonal:
     """A convolution that acts as an orthogonal matrix on every pixel.
 

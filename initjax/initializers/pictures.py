@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def plot_law(weights, path: pathlib.Path, title: str) -> None:
+def plot_law(weights: np.ndarray, path: pathlib.Path, title: str) -> None:
     """Density and CCDF of weights in units of their standard deviation, beside the normal law's.
 
     Args:

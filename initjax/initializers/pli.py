@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.initializers.base import FanScaled, register
@@ -25,9 +27,9 @@ class PLI(FanScaled):
     depth: float = 0.0
     ratio: float = 100.0
     normalize: str = "kernel"
-    factory = "pli"
+    factory: ClassVar[str] = "pli"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("alpha_first", "alpha_last", "radial", "power", "depth"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
@@ -42,7 +44,7 @@ class PLI(FanScaled):
         alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * self.depth
         return SymmetricPowerLaw(alpha + self.radial * radius**self.power, self.ratio)
 
-    def build_unit(self, key, shape, dtype):
+    def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         positions = shape[:-2]
         radius = relative_radius(positions).ravel()
         laws = [self._law(r) for r in radius]
@@ -89,7 +91,7 @@ def pli(
     groups: int = 1,
     transposed: Axes | bool = False,
     split: int = 1,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> PLI:
     """A power law whose exponent grows from a kernel's centre to its edge, and with depth.
 

@@ -10,6 +10,10 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+
+import jax
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
@@ -21,6 +25,7 @@ from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count, finite
 from initjax.support.dtypes import dtype_name
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 
 def fixup_scale(num_branches: int, layers_per_branch: int = 2) -> float:
@@ -61,7 +66,7 @@ def fixup(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """He's normal initializer times `fixup_scale`: Var(w) = 2 L^(-1 / (m - 1)) / fan_in.
 
@@ -97,7 +102,7 @@ def fixup(
     "the gate that multiplies a residual branch",
     "skipinit",
 )
-def rezero(*, dtype=None) -> Constant:
+def rezero(*, dtype: DTypeLike | None = None) -> Constant:
     """Zero, for the gate that multiplies a residual branch: x + gate * f(x).
 
     The network starts as the identity, exactly. SkipInit (De & Smith 2020, arXiv:2002.10444) and
@@ -140,7 +145,11 @@ def residual_scale(num_layers: int, branches_per_layer: int = 2) -> float:
     example="gpt2_residual(num_layers=12)",
 )
 def gpt2_residual(
-    num_layers: int, stddev: float = 0.02, *, branches_per_layer: int = 2, dtype=None
+    num_layers: int,
+    stddev: float = 0.02,
+    *,
+    branches_per_layer: int = 2,
+    dtype: DTypeLike | None = None,
 ) -> Scaled:
     """w ~ N(0, stddev^2 / (branches L)): GPT-2's last projection of a residual branch.
 
@@ -174,12 +183,12 @@ class DeepNorm(Initializer):
     alpha: float
     beta: float
     num_layers: int | None = None
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if self.num_layers is None:
             return f"DeepNorm(alpha={self.alpha!r}, beta={self.beta!r})"
         dtype = f", dtype={self.dtype!r}" if self.dtype else ""
@@ -190,7 +199,13 @@ class DeepNorm(Initializer):
         """Xavier's normal initializer times beta."""
         return VarianceScaling(self.beta**2, "fan_avg", Normal(), dtype=self.dtype)
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         return self.kernel_init(key, shape, dtype, out_sharding)
 
 
@@ -201,7 +216,7 @@ class DeepNorm(Initializer):
     " multiplied by alpha = (2 N)^(1/4); num_layers=N",
     example="deepnorm(num_layers=12)",
 )
-def deepnorm(num_layers: int, *, dtype=None) -> DeepNorm:
+def deepnorm(num_layers: int, *, dtype: DTypeLike | None = None) -> DeepNorm:
     """DeepNorm's constants for an encoder or a decoder: alpha = (2 N)^(1/4), beta = (8 N)^(-1/4).
 
     Of the weights, beta scales those of the perceptron and of the value and output projections;
@@ -236,7 +251,7 @@ def mean_field_residual(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """w ~ N(0, sv^2 / fan_in), sv^2 = c / L, for the last layer of every residual branch.
 

@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.initializers.base import Structured, register
@@ -16,10 +19,10 @@ class Spectral(Structured):
     """See `spectral`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "spectral"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "spectral"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         inputs, outputs = math.prod(shape[:-1]), shape[-1]
         w = jax.random.normal(key, shape, dtype)
         # All singular values: a power iteration stops too early where two lie close together.
@@ -32,7 +35,7 @@ class Spectral(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width: the spectral norm is exact",
 )
-def spectral(scale: float = 1.0, *, dtype=None) -> Spectral:
+def spectral(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> Spectral:
     """Normal weights of spectral norm `scale` sqrt(out / in), exactly.
 
     The spectral condition for feature learning at every width (Yang, Simon & Bernstein 2023,
@@ -55,10 +58,10 @@ class SpectralNormal(Structured):
     """See `spectral_normal`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "spectral_normal"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "spectral_normal"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         inputs, outputs = math.prod(shape[:-1]), shape[-1]
         stddev = self.scale * min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(inputs)
         return jax.random.normal(key, shape, dtype) * dtype.type(stddev)
@@ -69,7 +72,7 @@ class SpectralNormal(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width, from independent weights",
 )
-def spectral_normal(scale: float = 1.0, *, dtype=None) -> SpectralNormal:
+def spectral_normal(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> SpectralNormal:
     """w ~ N(0, s^2), s = `scale` min(1, sqrt(out / in)) / sqrt(in).
 
     The spectral norm is then about s (sqrt(in) + sqrt(out)): that of the spectral condition up to a
@@ -83,10 +86,10 @@ class SpectralOrthogonal(Structured):
     """See `spectral_orthogonal`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "spectral_orthogonal"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "spectral_orthogonal"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         q = jax.random.orthogonal(key, math.prod(shape[:-1]), (), dtype, shape[-1])
         return q.reshape(shape) * dtype.type(
             self.scale * math.sqrt(shape[-1] / math.prod(shape[:-1]))
@@ -98,7 +101,9 @@ class SpectralOrthogonal(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "as spectral, exactly: all singular values are sqrt(out / in)",
 )
-def spectral_orthogonal(scale: float = 1.0, *, dtype=None) -> SpectralOrthogonal:
+def spectral_orthogonal(
+    scale: float = 1.0, *, dtype: DTypeLike | None = None
+) -> SpectralOrthogonal:
     """Orthonormal rows or columns times sqrt(out / in), which is then the spectral norm.
 
     Yang, Simon & Bernstein 2023 (arXiv:2310.17813). `scaled_orthogonal`'s factor is never below 1.
@@ -120,7 +125,7 @@ def spectral_orthogonal(scale: float = 1.0, *, dtype=None) -> SpectralOrthogonal
     " layers, which do not",
     "unit_scaling",
 )
-def ntk(*, dtype=None) -> Scaled:
+def ntk(*, dtype: DTypeLike | None = None) -> Scaled:
     """w ~ N(0, 1), for layers that compute W x / sqrt(fan_in).
 
     The gradient then has another scale than with 1 / fan_in in the variance (Jacot, Gabriel &

@@ -6,6 +6,9 @@ for that, and so there is none here.
 """
 
 from collections.abc import Callable
+from typing import Any
+
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
@@ -32,7 +35,7 @@ def survey_xavier(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """Xavier that switches on the activation, as a survey has it.
 
@@ -66,11 +69,11 @@ def survey_xavier(
 )
 def survey_kaiming(
     *,
-    activation: str | Callable = "relu",
+    activation: str | Callable[..., Any] = "relu",
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """Half-normal weights, w = |z|, z ~ N(0, gain^2 / fan_in). They do not train.
 

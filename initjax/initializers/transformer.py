@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.uniform import Uniform
@@ -18,10 +21,10 @@ class SmallInit(Structured):
     """See `small_init`."""
 
     width: int | None = None
-    dtype: str | None = None
-    factory = "small_init"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "small_init"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.width is not None:
             count(self.width, "width")
@@ -30,7 +33,7 @@ class SmallInit(Structured):
         """The standard deviation in a transformer of this width."""
         return math.sqrt(0.4 / width)
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         width = self.width or min(math.prod(shape[:-1]), shape[-1])
         return jax.random.normal(key, shape, dtype) * dtype.type(self.stddev(width))
 
@@ -40,7 +43,7 @@ class SmallInit(Structured):
     "Nguyen & Salazar 2019, arXiv:1910.05895",
     "all matrices of a pre-norm transformer but those that wang_init starts; no convolutions",
 )
-def small_init(width: int | None = None, *, dtype=None) -> SmallInit:
+def small_init(width: int | None = None, *, dtype: DTypeLike | None = None) -> SmallInit:
     """w ~ N(0, 2 / (5 d)): for all matrices what Xavier gives a d x 4 d one.
 
     Nguyen & Salazar 2019, Transformers without tears (arXiv:1910.05895); as in GPT-NeoX.
@@ -61,13 +64,13 @@ class WangInit(SmallInit):
     """See `wang_init`."""
 
     num_layers: int = 12
-    factory = "wang_init"
+    factory: ClassVar[str] = "wang_init"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.num_layers, "num_layers")
 
-    def stddev(self, width):
+    def stddev(self, width: int) -> float:
         return 2 / (self.num_layers * math.sqrt(width))
 
 
@@ -76,7 +79,9 @@ class WangInit(SmallInit):
     "Wang & Komatsuzaki 2021 (GPT-J); GPT-NeoX, wang_init_method",
     "the last projections of a transformer's residual branches, beside small_init; num_layers=L",
 )
-def wang_init(num_layers: int = 12, width: int | None = None, *, dtype=None) -> WangInit:
+def wang_init(
+    num_layers: int = 12, width: int | None = None, *, dtype: DTypeLike | None = None
+) -> WangInit:
     """w ~ N(0, (2 / (L sqrt d))^2), for the output projections of attention and perceptron.
 
     Args:
@@ -122,7 +127,9 @@ def t_fixup_scale(num_layers: int, part: str = "encoder") -> float:
     "perceptron, value and output projections, embeddings of transformers without layer"
     " normalization; num_layers=N; the others start by glorot_uniform",
 )
-def t_fixup(num_layers: int = 6, part: str = "encoder", *, dtype=None) -> VarianceScaling:
+def t_fixup(
+    num_layers: int = 6, part: str = "encoder", *, dtype: DTypeLike | None = None
+) -> VarianceScaling:
     """Xavier's uniform weights times `t_fixup_scale`; embeddings are N(0, 1 / d) times it.
 
     Queries and keys keep Xavier's. Weights are drawn for a d x d matrix: where query, key and value

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -33,7 +33,7 @@ METHODS = Registry("method of adapters")
 _Method = TypeVar("_Method", bound="type[AdapterStart]")
 
 
-def register(name: str):
+def register(name: str) -> Callable[[_Method], _Method]:
     """Decorator: lets `create_adapters` use a method by its name."""
 
     def add(method: _Method) -> _Method:
@@ -76,7 +76,7 @@ class AdapterStart(abc.ABC):
     rank: int = 8
     alpha: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count(self.rank, "rank")
         if self.alpha is not None:
             positive(self.alpha, "alpha")
@@ -87,7 +87,9 @@ class AdapterStart(abc.ABC):
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
     @abc.abstractmethod
-    def begin(self, key: jax.Array, w: jax.Array, gradient: jax.Array | None):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """(A, B) of a matrix (in, out)."""
 
 

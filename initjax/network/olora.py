@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from initjax.network.adapters import AdapterStart, register
@@ -15,6 +16,8 @@ class OLoRA(AdapterStart):
     B has orthonormal rows; transposed, since other libraries' weights are (out, in).
     """
 
-    def begin(self, key, w, gradient):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         q, r = jnp.linalg.qr(w.T)
         return r[: self.rank].T, q[:, : self.rank].T

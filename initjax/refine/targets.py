@@ -115,7 +115,7 @@ class Saved:
         width, such as the last one of a network for another number of classes.
     """
 
-    file: str | os.PathLike
+    file: str | os.PathLike[str]
     pooled: bool = False
 
     def laws(self, network, shapes, inputs):
@@ -176,10 +176,10 @@ def digest(inputs) -> str:
 
 
 def save_statistics(
-    model,
-    params,
-    inputs,
-    file: str | os.PathLike,
+    model: Any,
+    params: Any,
+    inputs: Any,
+    file: str | os.PathLike[str],
     *,
     key: jax.Array | None = None,
     about: Mapping[str, Any] | None = None,
@@ -225,7 +225,7 @@ def save_statistics(
     write_whole(pathlib.Path(file), strict_json(({"about": about} if about else {}) | content))
 
 
-def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
+def load_statistics(file: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a file of `save_statistics`, checked.
 
     Raises:

@@ -103,7 +103,7 @@ def _program() -> list[str]:
     return ["python", str(path.relative_to(here) if path.is_relative_to(here) else path)]
 
 
-def stop_at_once(*signal_and_frame) -> NoReturn:
+def stop_at_once(*signal_and_frame: object) -> NoReturn:
     """Ends the process as Ctrl-C does, without unwinding."""
     os.write(2, b"Stopped.\n")  # not print: the signal may have come in the middle of one
     os._exit(130)

@@ -25,7 +25,9 @@ _refused: set[str] = set()  # by this jaxlib
 _NOT_KEPT = "xla_cpu_experimental_onednn_custom_call"
 
 
-def compile_program(lowered, options: Mapping[str, Any] | None = None):
+def compile_program(
+    lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None
+) -> jax.stages.Compiled:
     """`lowered.compile()`, in another thread, because in its own Python would see no Ctrl-C.
 
     Args:

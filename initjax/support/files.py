@@ -39,7 +39,7 @@ def strict_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
-def user_path(path: str | os.PathLike) -> pathlib.Path:
+def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """A path that a user gave. A shell expands ~ in `--out ~/x`, but not in `--out=~/x`."""
     return pathlib.Path(os.path.expanduser(path))
 

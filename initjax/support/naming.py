@@ -137,7 +137,7 @@ def _value(node, text):
 class _Infinity(ast.NodeTransformer):
     """Makes the name inf a number, which it is no literal of."""
 
-    def visit_Name(self, node):
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.Constant(math.inf) if node.id == "inf" else node
 
 

@@ -51,7 +51,7 @@ _BLOCK = 4096  # bytes: texts go between processes in multiples of it, so that f
 _T = TypeVar("_T")
 
 
-def use_cpu_cores(batch_size: int = 0, model=None) -> None:
+def use_cpu_cores(batch_size: int = 0, model: Any = None) -> None:
     """Makes XLA see up to 8 CPU devices, a power of two that divides the batch, one a core.
 
     For replicas, which share no batch (0), it is one a core, however many these are.

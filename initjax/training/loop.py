@@ -43,17 +43,17 @@ _OF_NAMED_MODELS = ("init", "dense_init", "bias_init", "activation", "precision"
 
 
 def train(
-    model,
-    dataset,
+    model: Any,
+    dataset: Any,
     *,
     reporter: Listener | None = None,
-    variables=None,
+    variables: Any = None,
     order: Callable[[int], Any] | None = None,
     record: Callable[[int, TrainState], dict[str, float]] | None = None,
     evaluate: bool = True,
     stop_at_nan: bool = True,
     devices: Devices | None = None,
-    **settings,
+    **settings: Any,
 ) -> tuple[list[dict[str, Any]], TrainState]:
     """Trains once, in memory and in silence.
 

@@ -44,7 +44,12 @@ def untrained(config: Config, dataset: data.Dataset) -> Run:
 
 
 def save_reference(
-    run: Run, dataset: data.Dataset, file: str | os.PathLike, *, images: int = 1024, seed: int = 0
+    run: Run,
+    dataset: data.Dataset,
+    file: str | os.PathLike[str],
+    *,
+    images: int = 1024,
+    seed: int = 0,
 ) -> None:
     """Writes a network's statistics over training images of a data set to a file.
 
