@@ -36,11 +36,13 @@ class Gaussian:
     mean: float = 0.0
     variance: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         finite(self.mean, "mean")
         positive(self.variance, "variance")
 
-    def laws(self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """The `Law` of every layer, by path; `shapes` are those of what they put out, [..., C]."""
         return {path: _normal(z, self.mean, self.variance) for path, z in shapes.items()}
 
@@ -64,7 +66,9 @@ class MeanField:
     weight_variance: float | None = None
     bias_variance: float | None = None
 
-    def laws(self, network, shapes, inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """As `Gaussian.laws`."""
         weight_variance, bias_variance = self.weight_variance, self.bias_variance
         if weight_variance is None:
@@ -93,7 +97,9 @@ class Reference:
     params: Any
     model: Any = None
 
-    def laws(self, network, shapes, inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """As `Gaussian.laws`; the quantiles are the sorted values themselves."""
         model, params = split_variables(self.model or network.model, self.params)
         if model is not network.model:
@@ -118,7 +124,9 @@ class Saved:
     file: str | os.PathLike[str]
     pooled: bool = False
 
-    def laws(self, network, shapes, inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """As `Gaussian.laws`."""
         found = {}
         for layer in load_statistics(self.file)["layers"]:
@@ -168,7 +176,7 @@ def _matched(found, shapes, what, cure="") -> dict[str, Law]:
     return {path: found[path] for path in shapes}
 
 
-def digest(inputs) -> str:
+def digest(inputs: Any) -> str:
     """SHA-256 of a batch: its dtype, shape and values."""
     array = np.ascontiguousarray(inputs)
     header = f"{array.dtype.str} {array.shape} ".encode()

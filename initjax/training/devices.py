@@ -227,14 +227,14 @@ class Devices:
 
     axis: str | None = AXIS  # over which programs reduce
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, devices: Sequence[Any] | None = None):
         self._devices = list(devices or all_devices())
         self._processes = len({device.process_index for device in self._devices})
         self._indices = np.arange(len(self._devices))
         if self._processes > 1:
             self._indices = self._put(self._indices, AXIS)
         self._copy = self._map(lambda _, tree: tree)
-        self.compile_seconds = 0.0  # by all programs so far
+        self.compile_seconds: float = 0.0  # by all programs so far
 
     @property
     def number(self) -> int:
@@ -253,17 +253,17 @@ class Devices:
         """
         return self._devices[0].platform != "cpu"
 
-    def place(self, tree) -> Any:
+    def place(self, tree: Any) -> Any:
         """A tree of host arrays, the same in all processes, on every device."""
         if self._processes > 1:
             return jax.tree.map(self._put, tree)
         return self._copy(self._indices, (), tree)
 
-    def place_own(self, tree) -> Any:
+    def place_own(self, tree: Any) -> Any:
         """`tree` as what each run has of its own: here there is one run."""
         return self.place(tree)
 
-    def program(self, function: Callable, model=None) -> Callable:
+    def program(self, function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
         """`function(donated, kept)` on every device; compiled at the first call, for its shapes.
 
         `model` is the one that it calls, if it does.
@@ -354,9 +354,7 @@ class ReplicaDevices(Devices):
 
     axis = None
 
-    def __init__(
-        self, replicas: int, vectorized: bool, devices: Sequence[jax.Device] | None = None
-    ):
+    def __init__(self, replicas: int, vectorized: bool, devices: Sequence[Any] | None = None):
         devices = list(devices or all_devices())
         if len({device.process_index for device in devices}) == 1:
             devices = devices[:replicas]
@@ -379,7 +377,7 @@ class ReplicaDevices(Devices):
         """The whole batch."""
         return 0, batch_size
 
-    def place_own(self, tree) -> Any:
+    def place_own(self, tree: Any) -> Any:
         """The same tree for every replica."""
         return self.stack([tree])
 

@@ -174,7 +174,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             f" on {trainer.devices}, {config.precision}"
         )
         reporter.say(f"repeat with: {config.command()}")
-        log = StatisticsLog(folder, trainer, reporter.say) if config.record_statistics else None
+        log = StatisticsLog(folder, trainer, reporter) if config.record_statistics else None
         like = {"state": state, "totals": totals} | ({"logged": state.params} if log else {})
         restored = checkpoints.restore_latest(like, reporter.say)
         if restored:
