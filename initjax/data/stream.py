@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 from absl import flags, logging
 
 from initjax.data.dataset import Dataset, byte_statistics
 from initjax.data.images import Crop
 from initjax.data.records import Records
+from initjax.support.bars import bar
 from initjax.support.errors import UserError
 from initjax.support.files import whole_file
 from initjax.support.text import first_line
@@ -198,15 +198,14 @@ class StreamedDataset(Dataset):
         except Exception:  # none there, or none that can be read
             logging.info("%s is made anew.", self.facts)
         parts = np.array_split(np.arange(len(self.train)), -(-len(self.train) // _PART))
-        batches = tqdm.tqdm(
-            read_batches(self.train, [Row(part) for part in parts]),
-            total=len(parts),
-            desc="Mean and standard deviation",
-            unit_scale=_PART,
-            unit="image",
-            disable=not sys.stderr.isatty(),
-        )
-        found = byte_statistics(images for images, _ in batches)
+        with bar(len(self.train), "images", "mean and standard deviation") as shown:
+
+            def read():
+                for images, _ in read_batches(self.train, [Row(part) for part in parts]):
+                    yield images
+                    shown.update(len(images))
+
+            found = byte_statistics(read())
         try:
             self.facts.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self.facts) as file:
