@@ -15,6 +15,7 @@ from matplotlib.ticker import LogLocator
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
 from initjax.fit.findings import Analysis, Findings, Layer
+from initjax.support.pictures import styled
 from initjax.support.text import printable
 
 _MAX_PANELS = 12
@@ -116,6 +117,7 @@ def law_ccdf(layer: Analysis, law: str, sizes: np.ndarray) -> np.ndarray:
     return layer.laws[law].above(law, sizes)
 
 
+@styled
 def plot_ccdfs(found: Findings) -> Figure:
     """Log-log share of weights beyond |w|: weights, their sides, laws, and a normal control."""
     layers: list[Analysis] = [*_chosen(found.layers, _MAX_PANELS - 1), found.pool]
@@ -130,7 +132,7 @@ def plot_ccdfs(found: Findings) -> Figure:
         for side, label, style in zip(
             side_ccdfs(layer, sizes), ("w > 0", "w < 0"), ("-", ":"), strict=True
         ):
-            axis.plot(x, side, style, color="C9", linewidth=1.2, label=label)
+            axis.plot(x, side, style, color="C4", linewidth=1.2, label=label)
         laws = {layer.best: ("C1", "best law"), "truncated_power_law": ("C3", "truncated power")}
         for law, (color, label) in laws.items():
             if law in layer.laws:
@@ -148,6 +150,7 @@ def plot_ccdfs(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_exponents(found: Findings) -> Figure:
     """Against depth: the tail's exponent with its standard error, and slopes beside controls."""
     layers = found.layers
@@ -203,12 +206,13 @@ def plot_exponents(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_cutoffs(found: Findings) -> Figure:
     """The exponent against the quantile from which on it is fitted; the normal law's beside it."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
     layers = found.layers
-    colors = np.linspace(0, 1, len(layers))
+    colors = np.linspace(0, 0.85, len(layers))  # the last ones are too bright for white
     control: dict[float, float] = {}
     for layer, color in zip(layers, colors, strict=True):
         rows = layer.cutoffs
@@ -227,6 +231,7 @@ def plot_cutoffs(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_radial(found: Findings) -> Figure | None:
     """Root mean square weight at each kernel position, over the kernel's; None without any."""
     layers = [
@@ -251,6 +256,7 @@ def plot_radial(found: Findings) -> Figure | None:
     return figure
 
 
+@styled
 def plot_aic(found: Findings) -> Figure:
     """How much worse than the best law each law is, in AIC a weight, by layer."""
     layers = found.layers
@@ -280,6 +286,7 @@ def plot_aic(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_kurtosis(found: Findings) -> Figure | None:
     """Kurtosis of each layer, and with the scales of positions and channels divided out."""
     layers = [layer for layer in found.layers if layer.scales]
