@@ -71,15 +71,18 @@ print(json.dumps({
 """
 
 
+# Without what else is on the path here.
+_CLEAN = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"JAX_PLATFORMS": "cpu"}
+
+
 def cpu_and_seconds(python: pathlib.Path, *arguments: str | pathlib.Path) -> tuple[float, float]:
     """CPU and clock seconds of Python with these arguments."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(
         [python, *arguments],
         check=True,
-        env=environment | {"JAX_PLATFORMS": "cpu"},
+        env=_CLEAN,
         cwd=tempfile.gettempdir(),
         stdout=subprocess.DEVNULL,
     )
@@ -93,7 +96,7 @@ def measure(name: str, folder: pathlib.Path, row: dict) -> dict:
     installed, module, code = PACKAGES[name]
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *installed], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *installed], check=True, env=_CLEAN)
     site = next((folder / "lib").glob("python*")) / "site-packages"
     ours = ("pip", "setuptools", "_distutils_hack")
     size = sum(
@@ -103,7 +106,7 @@ def measure(name: str, folder: pathlib.Path, row: dict) -> dict:
     )
     described = subprocess.run(  # and writes .pyc files
         [python, "-c", _DESCRIBE, module],
-        check=True, capture_output=True, text=True, cwd=tempfile.gettempdir(),
+        check=True, capture_output=True, text=True, cwd=tempfile.gettempdir(), env=_CLEAN,
     ).stdout  # fmt: skip
     row = {"package": name, "megabytes": size / 2**20, **row}
     row |= json.loads(described.splitlines()[-1])
@@ -129,6 +132,11 @@ def measure(name: str, folder: pathlib.Path, row: dict) -> dict:
     return row
 
 
+def share(row: dict, what: str) -> str:
+    """How many of the public functions and classes; "-" where __all__ names modules alone."""
+    return f"{row[what]} of {row['public']}" if row["public"] else "-"
+
+
 def table(rows: list[dict]) -> str:
     """The rows, as Markdown."""
     lines = [
@@ -144,7 +152,7 @@ def table(rows: list[dict]) -> str:
             f" {row['import_cpu_seconds']:.2f} | {row['first_result_cpu_seconds']:.2f} |"
             f" {shown if seconds is None else f'{seconds:.2f}'} |"
             f" {'yes' if row['typed'] else 'no'} |"
-            f" {row['annotated']} of {row['public']} | {row['documented']} of {row['public']} |"
+            f" {share(row, 'annotated')} | {share(row, 'documented')} |"
         )
     return "\n".join(lines)
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure  # not pyplot: no global state, and no scre
 from initjax.comparison.results import Contest, RateCurve
 from initjax.comparison.rows import Run
 from initjax.comparison.statistics import t_interval
-from initjax.comparison.texts import shorten
 from initjax.support.pictures import COLORS
+from initjax.support.tables import shorten
 from initjax.support.text import printable
 
 _DASHES = ("-", "--", ":", "-.")

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
 from initjax.fit.findings import Analysis, Findings, Layer
-from initjax.support.pictures import styled
+from initjax.support.pictures import COLORS, styled
 from initjax.support.text import printable
 
 _MAX_PANELS = 12
@@ -128,12 +128,15 @@ def plot_ccdfs(found: Findings) -> Figure:
         largest = max(abs(layer.quantiles[0]), abs(layer.quantiles[-1]))
         sizes = np.geomspace(1e-3 * root_mean_square, largest, 300)
         x = sizes / root_mean_square
-        axis.plot(x, magnitude_ccdf(layer, sizes), color="C0", linewidth=2.5, label="weights")
+        axis.plot(x, magnitude_ccdf(layer, sizes), color=COLORS[0], linewidth=2.5, label="weights")
         for side, label, style in zip(
             side_ccdfs(layer, sizes), ("w > 0", "w < 0"), ("-", ":"), strict=True
         ):
-            axis.plot(x, side, style, color="C4", linewidth=1.2, label=label)
-        laws = {layer.best: ("C1", "best law"), "truncated_power_law": ("C3", "truncated power")}
+            axis.plot(x, side, style, color=COLORS[4], linewidth=1.2, label=label)
+        laws = {
+            layer.best: (COLORS[1], "best law"),
+            "truncated_power_law": (COLORS[3], "truncated power"),
+        }
         for law, (color, label) in laws.items():
             if law in layer.laws:
                 axis.plot(x, law_ccdf(layer, law, sizes), color=color, linewidth=1, label=label)
@@ -176,7 +179,7 @@ def plot_exponents(found: Findings) -> Figure:
         likely = [(i, tail.alpha) for i, tail in tails if tail.bootstraps and tail.p > 0.1]
         if likely:
             tail_axis.plot(
-                *zip(*likely, strict=True), "o", color="C2", fillstyle="none", label="p > 0.1"
+                *zip(*likely, strict=True), "o", color=COLORS[2], fillstyle="none", label="p > 0.1"
             )
         if max(alpha) > _MAX_ALPHA:
             tail_axis.set_yscale("log")
@@ -277,7 +280,7 @@ def plot_aic(found: Findings) -> Figure:
         interpolation="nearest",
     )
     for j in range(len(layers)):
-        axis.plot(j, int(np.nanargmin(excess[:, j])), ".", color="C0", markersize=4)
+        axis.plot(j, int(np.nanargmin(excess[:, j])), ".", color=COLORS[0], markersize=4)
     axis.set_yticks(range(len(laws)), laws, size=8)
     _set_layers(axis, layers)
     axis.set_xlim(-0.5, len(layers) - 0.5)

@@ -14,6 +14,7 @@ from initjax.fit import pictures as pictures
 from initjax.fit.findings import Findings
 from initjax.fit.selection import NOT_ASKED
 from initjax.support.pages import escape, page
+from initjax.support.tables import align
 from initjax.support.text import printable
 
 POWER_LAWS = {
@@ -271,15 +272,8 @@ def _tail(tail):
 
 def table(found: Findings) -> str:
     """The layers as a table for a terminal, standard errors in brackets."""
-    rows = [_HEADER, *_rows(found)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in _NUMBERS else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    left = [i for i in range(len(_HEADER)) if i not in _NUMBERS]
+    lines = align([_HEADER, *_rows(found)], left)
     lines.insert(1, "-" * max(map(len, lines)))
     lines += [printable(f"skipped {path}: {reason}") for path, reason in found.skipped]
     return "\n".join([*lines, *_ambiguous(found), *_left_out(found)])

@@ -48,11 +48,7 @@ _LEAVES |= {"class_token": "zeros", "position_embedding": "normal(stddev=0.02)"}
 
 def create_parser() -> commands.Parser:
     """The parser of the command line's flags."""
-    parser = commands.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.Parser(description=__doc__)
     add = parser.add_argument
     add("--model", default="mlp(depth=50)", help=f"{', '.join(model_names())}; 'mlp(depth=50)'")
     add("--activation", default="relu", help="activation of the model (default: relu)")

@@ -155,11 +155,7 @@ def _slope(widths, values) -> float:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
-    parser = commands.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.Parser(description=__doc__)
     add = parser.add_argument
     add(
         "--model",

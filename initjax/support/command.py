@@ -160,10 +160,19 @@ def show(text: str, file: TextIO | None = None) -> None:
     print(printable(text, keep="\n"), file=file, flush=True)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Says what each flag is where it is not given, as the help of `train` does."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = "default" in (action.help or "") or action.default in (None, "", argparse.SUPPRESS)
+        return action.help if told else f"{action.help} (default: %(default)s)"
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are the user's, of the command that this process is."""
 
     def __init__(self, **kwargs: Any):
+        kwargs = {"formatter_class": _Help, "allow_abbrev": False} | kwargs
         super().__init__(prog=shlex.join(program()), **kwargs)
 
     def error(self, message: str) -> NoReturn:

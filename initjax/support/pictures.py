@@ -14,7 +14,7 @@ _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 
 
 def styled(draw: _Draw) -> _Draw:
-    """Decorator: what `draw` draws has `COLORS`, C0 to C7 by name; nothing else is touched."""
+    """Decorator: the lines that `draw` draws have `COLORS` in turns, and no other picture has."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **keywords: Any) -> Any:

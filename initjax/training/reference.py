@@ -89,11 +89,7 @@ def save_reference(
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
-    parser = commands.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.Parser(description=__doc__)
     add = parser.add_argument
     add("--out", required=True, help="file to write")
     add("--run", help="folder of a run of launch.py")
