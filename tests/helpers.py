@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -19,6 +20,11 @@ from initjax.models import create_model, model_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT = 240  # seconds, for a loaded machine
+
+
+def quick(devices) -> str:
+    """The XLA_FLAGS of the suite, which compile fast, with as many devices."""
+    return re.sub(r"(device_count=)\d+", rf"\g<1>{devices}", os.environ["XLA_FLAGS"])
 
 
 def start(*flags, devices=None, **kwargs) -> subprocess.Popen:

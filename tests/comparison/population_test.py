@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from helpers import ROOT, TIMEOUT, compiled_once, draw_dataset
+from helpers import ROOT, TIMEOUT, compiled_once, draw_dataset, quick
 
 from initjax import training
 from initjax.comparison import population
@@ -369,7 +369,7 @@ def long_jobs():
 def test_killed_at_any_moment_it_ends_with_the_same_rows(tmp_path, method):
     script = _SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT))
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=3 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": quick(3),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

@@ -6,7 +6,7 @@ import socket
 import jax
 import numpy as np
 import pytest
-from helpers import launch_together, read_rows, without_times
+from helpers import launch_together, quick, read_rows, without_times
 
 from initjax import comparison
 from initjax.comparison.population import Job, run_jobs
@@ -30,11 +30,8 @@ def job(settings, folder, devices):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags += [f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
-    quick = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
-        " --xla_backend_optimization_level=0"
-    }
-    return [([*flags, f"--process_id={i}"], devices, quick) for i in range(2)]
+    environment = {"XLA_FLAGS": quick(devices)}
+    return [([*flags, f"--process_id={i}"], devices, environment) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
