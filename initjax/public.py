@@ -19,6 +19,7 @@ from initjax.network import (
     parametrization as parametrization,
     reinitialize as reinitialize,
     torch_rules as torch_rules,
+    unit_scaled_dot_general as unit_scaled_dot_general,
     zero_gamma as zero_gamma,
 )
 from initjax.support.errors import UserError as UserError

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import operator
+import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -19,11 +20,19 @@ from initjax.distributions.laws import DISTRIBUTIONS
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.distributions.uniform import Uniform
-from initjax.initializers.fans import MODES, Axes, axes_tuple, effective_fan, fans
-from initjax.support.arguments import count, one_of, positive
+from initjax.initializers.axes import (
+    DEFAULTS,
+    AxisFields,
+    FanFields,
+    axis_roles,
+    check_axes,
+    draw_arranged,
+)
+from initjax.initializers.fans import MODES, effective_fan, fans
+from initjax.support.arguments import one_of, positive
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
-from initjax.support.naming import Registry
+from initjax.support.naming import Registry, call_problem
 from initjax.support.types import Sharding
 
 
@@ -31,9 +40,8 @@ from initjax.support.types import Sharding
 class Initializer:
     """Base of the initializers: `init(key, shape, dtype=None, out_sharding=None)`."""
 
-    factory: ClassVar[str] = (
-        ""  # the name under which `repr` shows the value, and `initjax.get` reads it
-    )
+    # The name under which `repr` shows the value, and `initjax.get` reads it.
+    factory: ClassVar[str] = ""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -95,15 +103,6 @@ def check_scale(initializer: Any, name: str) -> None:
     object.__setattr__(initializer, name, positive(getattr(initializer, name), name))
 
 
-def check_packing(initializer: Any) -> None:
-    """Checks groups, transposed and split, and makes them hashable."""
-    if isinstance(initializer.transposed, Sequence):
-        strides = axes_tuple(initializer.transposed, "transposed")
-        object.__setattr__(initializer, "transposed", strides)
-    for name in ("groups", "split"):
-        object.__setattr__(initializer, name, count(getattr(initializer, name), name))
-
-
 _NAMED_DISTRIBUTIONS = {
     "normal": Normal(),
     "truncated_normal": TruncatedNormal(),
@@ -135,6 +134,7 @@ class Structured(Initializer, abc.ABC):
                 object.__setattr__(self, "dtype", dtype_name(getattr(self, field.name)))
             elif field.name in ("scale", "stddev"):
                 check_scale(self, field.name)
+        check_axes(self)
 
     def __call__(
         self,
@@ -153,8 +153,20 @@ class Structured(Initializer, abc.ABC):
         if math.prod(shape) == 0:
             w = jnp.zeros(shape, real_dtype)
         else:
-            w = self.build(key, shape, real_dtype)
+            w = self.draw(key, shape, real_dtype)
         return reshard(w.astype(canonical_dtype(dtype)), out_sharding)
+
+    def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        """Weights whose axes are where `AxisFields` says, if the subclass has these."""
+        if isinstance(self, AxisFields):
+            axes = self.in_axis, self.out_axis, self.batch_axis
+            if axes != (-2, -1, ()):
+                batch, positions, *ends = axis_roles(shape, *axes)
+                merged = [*((i,) for i in positions), *ends]
+                return draw_arranged(
+                    lambda key, shape: self.build(key, shape, dtype), key, shape, batch, merged
+                )
+        return self.build(key, shape, dtype)
 
     @abc.abstractmethod
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
@@ -169,25 +181,26 @@ def centre(shape: tuple[int, ...], matrix: jax.Array) -> jax.Array:
     return jnp.zeros(shape, matrix.dtype).at[centre].set(matrix)
 
 
+def own_fans(initializer: FanFields, shape: tuple[int, ...]) -> tuple[float, float]:
+    """(fan_in, fan_out) of weights (..., in, out), as an initializer was told of them."""
+    packing = {name: getattr(initializer, name) for name in ("groups", "transposed", "split")}
+    return fans(shape, **packing)
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
-class FanScaled(Structured):
+class FanScaled(FanFields, Structured):
     """Base: weights (..., in, out) of unit variance from `build_unit`, scaled to scale / fan."""
 
     scale: float = 2.0
     mode: str = "fan_in"
     dtype: DTypeLike | None = None
-    groups: int = dataclasses.field(default=1, kw_only=True)
-    transposed: Axes | bool = dataclasses.field(default=False, kw_only=True)
-    split: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.mode, MODES, "mode")
-        check_packing(self)
 
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        packing = {"groups": self.groups, "transposed": self.transposed, "split": self.split}
-        std = math.sqrt(self.scale / effective_fan(self.mode, *fans(shape, **packing)))
+        std = math.sqrt(self.scale / effective_fan(self.mode, *own_fans(self, shape)))
         return self.build_unit(key, shape, dtype) * dtype.type(std)
 
     @abc.abstractmethod
@@ -260,11 +273,13 @@ def register(
       example: a call, where the name alone does not do: "fixup(num_branches=16)".
 
     A factory that is called as the initializer itself, with a key first, says so: Flax calls a
-    `kernel_init=he_normal` in this way.
+    `kernel_init=he_normal` in this way. Its `**fan: Unpack[FanArguments]` are six arguments in its
+    signature.
     """
 
     def add(factory: Factory) -> Factory:
         names = (name or factory.__name__, *more_names)
+        signature = _spelled_out(inspect.signature(factory))
 
         @functools.wraps(factory)
         def checked(*args, **keywords):
@@ -273,14 +288,31 @@ def register(
                     f"{names[0]} makes an initializer, and was given a key.\nCall it first:"
                     f" kernel_init={example or names[0] + '()'}."
                 )
+            if problem := call_problem(names[0], checked, args, keywords, example):
+                raise UserError(problem)
             return factory(*args, **keywords)
 
+        checked.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
         for known_as in names:
-            INITIALIZERS.add(known_as, checked)
+            INITIALIZERS.add(known_as, checked, known_as + example.removeprefix(names[0]))
         _ENTRIES[checked] = Entry(names, formula, reference, use, example or names[0])
         return cast(Factory, checked)
 
     return add
+
+
+def _spelled_out(signature: inspect.Signature) -> inspect.Signature:
+    """A signature with the names of a TypedDict in place of `**fan: Unpack[FanArguments]`."""
+    parameters = list(signature.parameters.values())
+    if not parameters or typing.get_origin(parameters[-1].annotation) is not typing.Unpack:
+        return signature
+    last = parameters.pop()
+    (names,) = typing.get_args(last.annotation)
+    own = [
+        inspect.Parameter(name, last.KEYWORD_ONLY, default=DEFAULTS[name], annotation=annotation)
+        for name, annotation in typing.get_type_hints(names).items()
+    ]
+    return signature.replace(parameters=[*parameters, *own])
 
 
 def _is_key(value) -> bool:

@@ -2,21 +2,21 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import jax
 import numpy as np
 from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
-from initjax.initializers.base import Structured, register
-from initjax.initializers.fans import fans
+from initjax.initializers.axes import FanArguments, FanFields
+from initjax.initializers.base import Structured, own_fans, register
 from initjax.initializers.scaled import Scaled
 from initjax.support.arguments import positive
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Siren(Structured):
+class Siren(FanFields, Structured):
     """See `siren`."""
 
     first: bool = False
@@ -29,7 +29,7 @@ class Siren(Structured):
         object.__setattr__(self, "frequency", positive(self.frequency, "frequency"))
 
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        fan_in, _ = fans(shape)
+        fan_in, _ = own_fans(self, shape)
         bound = 1 / fan_in if self.first else math.sqrt(6 / fan_in) / self.frequency
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -39,7 +39,13 @@ class Siren(Structured):
     "Sitzmann et al. 2020 (SIREN), arXiv:2006.09661",
     "networks of coordinates with layers sin(w0 (W x + b)); of no use with other activations",
 )
-def siren(*, first: bool = False, frequency: float = 30.0, dtype: DTypeLike | None = None) -> Siren:
+def siren(
+    *,
+    first: bool = False,
+    frequency: float = 30.0,
+    dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
+) -> Siren:
     """Uniform weights by which w0 (W x) has variance 1 where x = sin(...) of the layer before.
 
     The first layer, whose inputs are coordinates in [-1, 1], has b = 1 / fan_in, so that it spans
@@ -49,11 +55,12 @@ def siren(*, first: bool = False, frequency: float = 30.0, dtype: DTypeLike | No
       first: whether the layer takes the coordinates.
       frequency: w0, which multiplies the pre-activations.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): a frequency of 0 or less.
     """
-    return Siren(first, frequency, dtype)
+    return Siren(first, frequency, dtype, **fan)
 
 
 @register(

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
+from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import Initializer, register
 from initjax.initializers.constant import Constant
-from initjax.initializers.fans import Axes
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.theory.fixed_points import CriticalPoint, critical_point
@@ -89,10 +89,8 @@ def edge_of_chaos_kernel(
     q: float = 1.0,
     *,
     bias_variance: float | None = None,
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """The weights of `edge_of_chaos`, as a factory: w ~ N(0, sw^2 / fan_in).
 
@@ -100,10 +98,8 @@ def edge_of_chaos_kernel(
       activation: as in `edge_of_chaos`.
       q: as in `edge_of_chaos`.
       bias_variance: as in `edge_of_chaos`.
-      in_axis: axis or axes of the inputs.
-      out_axis: axis or axes of the outputs.
-      batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): as `edge_of_chaos`.
@@ -112,7 +108,7 @@ def edge_of_chaos_kernel(
     variance_scaling(distribution=Normal())
     """
     scale = edge_of_chaos(activation, q, bias_variance=bias_variance).weight_variance
-    return VarianceScaling(scale, "fan_in", Normal(), in_axis, out_axis, batch_axis, dtype)
+    return VarianceScaling(scale, "fan_in", Normal(), dtype=dtype, **fan)
 
 
 @register(

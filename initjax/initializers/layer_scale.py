@@ -12,8 +12,9 @@ from initjax.support.arguments import count
     "Touvron et al. 2021, arXiv:2103.17239",
     "the gain of each channel of a residual branch of a vision transformer; num_layers=depth; not"
     " where another rule scales the branch already",
+    example="layer_scale(num_layers=12)",
 )
-def layer_scale(num_layers: int = 12, *, dtype: DTypeLike | None = None) -> Constant:
+def layer_scale(num_layers: int, *, dtype: DTypeLike | None = None) -> Constant:
     """The gain that multiplies each channel of a residual branch: x + gain * f(x).
 
     .1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond (Touvron, Cord, Sablayrolles, Synnaeve & Jegou
@@ -24,7 +25,7 @@ def layer_scale(num_layers: int = 12, *, dtype: DTypeLike | None = None) -> Cons
       dtype: dtype of the gains where the call names none.
 
     Raises:
-      UserError (a ValueError): a count below 1.
+      UserError (a ValueError): no number of layers, or one below 1.
 
     >>> layer_scale(24)
     constant(value=1e-05)

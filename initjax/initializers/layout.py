@@ -1,16 +1,14 @@
 """Which axes of an array are what, for initializers that know only (..., in, out)."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
-from initjax.initializers.base import FanScaled, Initializer, Structured, reshard
+from initjax.initializers.axes import AxisFields, axis_roles, draw_arranged
+from initjax.initializers.base import Initializer, Structured, reshard
 from initjax.initializers.constant import Constant
 from initjax.initializers.fans import Axes, axes_tuple, fans
 from initjax.initializers.orthogonal import Orthogonal
@@ -82,17 +80,7 @@ class Layout:
         """
         if self.num_axes not in (None, len(shape)):
             raise UserError(f"The layout has {self.num_axes} axes, and the shape is {shape}.")
-        fans(shape, self.in_axis, self.out_axis, self.stacked)  # checks them
-        stacked, inputs, outputs = (
-            tuple(axis % len(shape) for axis in axes_tuple(axes, name))
-            for axes, name in (
-                (self.stacked, "stacked"),
-                (self.in_axis, "in_axis"),
-                (self.out_axis, "out_axis"),
-            )
-        )
-        named = {*stacked, *inputs, *outputs}
-        return stacked, tuple(i for i in range(len(shape)) if i not in named), inputs, outputs
+        return axis_roles(shape, self.in_axis, self.out_axis, self.stacked)
 
     def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """(fan_in, fan_out) of an array of `shape`; see `initjax.fans`."""
@@ -141,7 +129,7 @@ def knows_axes(initializer: Callable[..., Any]) -> bool:
     """Whether an initializer needs no layout: axes are its own, or none matters."""
     if isinstance(initializer, Rescaled):
         return knows_axes(initializer.initializer)
-    if isinstance(initializer, VarianceScaling):
+    if isinstance(initializer, (VarianceScaling, AxisFields)):
         own = initializer.in_axis, initializer.out_axis, initializer.batch_axis
         return own != (-2, -1, ())
     if isinstance(initializer, Orthogonal):
@@ -172,39 +160,19 @@ class LaidOut(Initializer):
         shape = tuple(shape)
         given = () if dtype is None else (dtype,)
         stacked = tuple(axis % len(shape) for axis in axes_tuple(self.layout.stacked, "stacked"))
-        order = [*stacked, *(i for i in range(len(shape)) if i not in stacked)]
-        slice_shape = tuple(shape[i] for i in order[len(stacked) :])
+        merged = [(i,) for i in range(len(shape)) if i not in stacked]
         # A slice of one axis has no inputs and outputs: what needs them says so.
-        if not knows_axes(self.initializer) and len(slice_shape) > 1:
-            stacked, positions, inputs, outputs = self.layout.roles(shape)
-            order = [*stacked, *positions, *inputs, *outputs]
-            ends = (math.prod(shape[i] for i in axes) for axes in (inputs, outputs))
-            slice_shape = (*(shape[i] for i in positions), *ends)
+        if not knows_axes(self.initializer) and len(merged) > 1:
+            stacked, positions, *ends = self.layout.roles(shape)
+            merged = [*((i,) for i in positions), *ends]
 
-        def draw(key):
+        def draw(key, slice_shape):
             weights = self.initializer(key, slice_shape, *given)
             if weights.shape != slice_shape:
                 raise UserError(f"{self.initializer!r} gave weights of shape {weights.shape}.")
             return weights
 
-        weights = (
-            draw_each(draw, key, math.prod(shape[i] for i in stacked)) if stacked else draw(key)
-        )
-        weights = weights.reshape([shape[i] for i in order])
-        return reshard(weights.transpose(np.argsort(order)), out_sharding)
-
-
-def draw_each(draw: Callable[[jax.Array], Any], key: jax.Array, number: int) -> Any:
-    """`draw` with a key of its own for each of `number` slices."""
-
-    def draw_slice(layer):
-        return draw(jax.random.fold_in(key, layer))
-
-    layers = jnp.arange(number, dtype=np.uint32)
-    # Only threefry gives a slice the same weights under vmap as alone.
-    if "fry" in str(jax.random.key_impl(key)):
-        return jax.vmap(draw_slice)(layers)
-    return jax.lax.map(draw_slice, layers)
+        return reshard(draw_arranged(draw, key, shape, stacked, merged), out_sharding)
 
 
 def laid_out(initializer: Callable[..., Any], layout: str | Layout) -> Callable[..., Any]:
@@ -230,9 +198,13 @@ def laid_out(initializer: Callable[..., Any], layout: str | Layout) -> Callable[
     2.0
     """
     layout = Layout.read(layout)
-    if isinstance(initializer, (VarianceScaling, FanScaled)) and not knows_axes(initializer):
+    if isinstance(initializer, Initializer) and not knows_axes(initializer):
         packing = {name: getattr(layout, name) for name in ("groups", "transposed", "split")}
-        told = {name: value for name, value in packing.items() if value not in (1, False)}
+        told = {
+            name: value
+            for name, value in packing.items()
+            if value not in (1, False) and hasattr(initializer, name)
+        }
         initializer = dataclasses.replace(initializer, **told)
     if not layout.stacked and (
         knows_axes(initializer) or (layout.in_axis, layout.out_axis) == ((-2,), (-1,))

@@ -1,11 +1,13 @@
 """NSPL: the normalized symmetric power law."""
 
+from typing import Unpack
+
 from jax.typing import DTypeLike
 
 from initjax.distributions.cutoff_power_law import CutoffPowerLaw
 from initjax.distributions.power_law import SymmetricPowerLaw
+from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import register
-from initjax.initializers.fans import Axes
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import one_of
 
@@ -24,13 +26,8 @@ def nspl(
     cutoff: str = "hard",
     normalize: str = "analytic",
     sampling: str = "iid",
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    groups: int = 1,
-    transposed: Axes | bool = False,
-    split: int = 1,
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Normalized Symmetric Power Law: p(w) ~ |w|^-alpha, cut off at both ends, Var(w) = scale / n.
 
@@ -53,13 +50,8 @@ def nspl(
       normalize: "analytic" or "empirical", as in `variance_scaling`; the source's word for
         normalized also means standardized, which is the latter.
       sampling: "iid" or "stratified", as in `variance_scaling`.
-      in_axis: axis or axes of the inputs.
-      out_axis: axis or axes of the outputs.
-      batch_axis: axis or axes that stack independent layers.
-      groups: groups of a convolution, as in `initjax.fans`.
-      transposed: strides of a transposed convolution, as in `initjax.fans`.
-      split: layers packed side by side along the outputs, as in `initjax.fans`.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): an argument out of its range.
@@ -75,6 +67,6 @@ def nspl(
     """
     one_of(cutoff, ("hard", "exponential"), "cutoff")
     law = (SymmetricPowerLaw if cutoff == "hard" else CutoffPowerLaw)(alpha, ratio)
-    axes = in_axis, out_axis, batch_axis
-    packing = groups, transposed, split
-    return VarianceScaling(scale, mode, law, *axes, dtype, normalize, sampling, *packing)
+    return VarianceScaling(
+        scale, mode, law, dtype=dtype, normalize=normalize, sampling=sampling, **fan
+    )

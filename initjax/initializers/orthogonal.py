@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from initjax.initializers.axes import draw_side_by_side
 from initjax.initializers.base import Structured, centre, register
 from initjax.support.errors import UserError
 
@@ -21,6 +22,8 @@ class Orthogonal(Structured):
     column_axis: int = -1
     rescale: bool = False
     dtype: DTypeLike | None = None
+    groups: int = 1
+    split: int = 1
     factory: ClassVar[str] = "orthogonal"
 
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
@@ -28,6 +31,13 @@ class Orthogonal(Structured):
             raise UserError(f"column_axis={self.column_axis} is not an axis of {shape}.")
         axis = self.column_axis % len(shape)
         others, columns = shape[:axis] + shape[axis + 1 :], shape[axis]
+        parts = self.groups * self.split
+        if parts > 1:
+            one = dataclasses.replace(self, column_axis=-1, groups=1, split=1)
+            w = draw_side_by_side(
+                lambda key, shape: one.build(key, shape, dtype), key, (*others, columns), parts
+            )
+            return jnp.moveaxis(w, -1, axis)
         rows = math.prod(others)
         q = jax.random.orthogonal(key, rows, (), dtype, columns)
         scale = self.scale * max(math.sqrt(columns / rows), 1.0) if self.rescale else self.scale
@@ -45,6 +55,8 @@ def orthogonal(
     dtype: DTypeLike | None = None,
     *,
     rescale: bool = False,
+    groups: int = 1,
+    split: int = 1,
 ) -> Orthogonal:
     """Weights with orthonormal rows or columns, whichever are fewer, times `scale`.
 
@@ -58,12 +70,14 @@ def orthogonal(
       dtype: dtype of the weights where the call names none.
       rescale: multiply by max(sqrt(out / in), 1) as well, in being all axes but the outputs'; for
         convolutions see `scaled_orthogonal`.
+      groups: groups of a convolution, of which each has orthonormal rows or columns of its own.
+      split: layers packed side by side along the outputs, likewise.
 
     >>> w = orthogonal()(jax.random.key(0), (8, 8))
     >>> bool(jnp.allclose(w @ w.T, jnp.eye(8), atol=1e-6))
     True
     """
-    return Orthogonal(scale, column_axis, rescale, dtype)
+    return Orthogonal(scale, column_axis, rescale, dtype, groups, split)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -74,6 +88,8 @@ class DeltaOrthogonal(Structured):
     column_axis: int = -1
     dtype: DTypeLike | None = None
     rescale: bool = False
+    groups: int = 1
+    split: int = 1
     factory: ClassVar[str] = "delta_orthogonal"
 
     def __post_init__(self) -> None:
@@ -84,7 +100,8 @@ class DeltaOrthogonal(Structured):
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if any(size % 2 == 0 for size in shape[:-2]) and self.rescale:
             raise UserError(f"scaled_orthogonal needs odd sizes, which have a centre: {shape}.")
-        matrix = Orthogonal(self.scale, self.column_axis, self.rescale)
+        axis, groups, split = self.column_axis, self.groups, self.split
+        matrix = Orthogonal(self.scale, axis, self.rescale, groups=groups, split=split)
         return centre(shape, matrix.build(key, shape[-2:], dtype))
 
 
@@ -94,7 +111,12 @@ class DeltaOrthogonal(Structured):
     "networks without normalization whose widths differ",
 )
 def scaled_orthogonal(
-    scale: float = 1.0, column_axis: int = -1, dtype: DTypeLike | None = None
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype: DTypeLike | None = None,
+    *,
+    groups: int = 1,
+    split: int = 1,
 ) -> DeltaOrthogonal:
     """Orthogonal times max(sqrt(out / in), 1), which keeps the size of a unit when widening.
 
@@ -108,6 +130,8 @@ def scaled_orthogonal(
       scale: what the matrix is multiplied by.
       column_axis: the axis of the outputs, -1 or -2.
       dtype: dtype of the weights where the call names none.
+      groups: groups of a convolution, as in `orthogonal`; in and out are those of one group.
+      split: layers packed side by side along the outputs, likewise.
 
     Raises:
       UserError (a ValueError): when it is called, an even size, which has no centre.
@@ -117,7 +141,7 @@ def scaled_orthogonal(
     >>> round(float(s.min()), 4), round(float(s.max()), 4), int((w != 0).any((2, 3)).sum())
     (2.0, 2.0, 1)
     """
-    return DeltaOrthogonal(scale, column_axis, dtype, rescale=True)
+    return DeltaOrthogonal(scale, column_axis, dtype, True, groups, split)
 
 
 @register(
@@ -131,6 +155,8 @@ def delta_orthogonal(
     dtype: DTypeLike | None = None,
     *,
     rescale: bool = False,
+    groups: int = 1,
+    split: int = 1,
 ) -> DeltaOrthogonal:
     """A convolution that acts as an orthogonal matrix on every pixel.
 
@@ -143,5 +169,7 @@ def delta_orthogonal(
       column_axis: the axis of the outputs, -1 or -2.
       dtype: dtype of the weights where the call names none.
       rescale: multiply by max(sqrt(out / in), 1) as well: `scaled_orthogonal`.
+      groups: groups of a convolution, as in `orthogonal`: 64 of a depthwise one of 64 channels.
+      split: layers packed side by side along the outputs, likewise.
     """
-    return DeltaOrthogonal(scale, column_axis, dtype, rescale)
+    return DeltaOrthogonal(scale, column_axis, dtype, rescale, groups, split)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from initjax.distributions.power_law import SymmetricPowerLaw
+from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import FanScaled, register
-from initjax.initializers.fans import Axes
 from initjax.support.arguments import finite, one_of, positive
 from initjax.support.errors import UserError
 
@@ -24,16 +24,22 @@ class PLI(FanScaled):
     alpha_last: float = 1.0
     radial: float = 0.5
     power: float = 1.0
-    depth: float = 0.0
+    depth: float | None = None
     ratio: float = 100.0
     normalize: str = "kernel"
     factory: ClassVar[str] = "pli"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("alpha_first", "alpha_last", "radial", "power", "depth"):
+        for name in ("alpha_first", "alpha_last", "radial", "power"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
-        if not 0 <= self.depth <= 1:
+        if self.depth is None and self.alpha_first != self.alpha_last:
+            ends = f"alpha_first={self.alpha_first}, alpha_last={self.alpha_last}"
+            raise UserError(
+                f"pli: {ends}: where this layer stands, depth, it cannot know.\nSay it, 0 the first"
+                f" layer and 1 the last, as in pli({ends}, depth=0.5)."
+            )
+        if self.depth is not None and not 0 <= finite(self.depth, "depth") <= 1:
             raise UserError(f"depth={self.depth} must be in [0, 1]: 0 the first layer, 1 the last.")
         positive(self.power, "power")
         one_of(self.normalize, ("kernel", "position"), "normalize")
@@ -41,7 +47,7 @@ class PLI(FanScaled):
             self._law(radius)  # ratio is checked where the law is made
 
     def _law(self, radius):
-        alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * self.depth
+        alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * (self.depth or 0)
         return SymmetricPowerLaw(alpha + self.radial * radius**self.power, self.ratio)
 
     def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
@@ -83,15 +89,13 @@ def pli(
     *,
     radial: float = 0.5,
     power: float = 1.0,
-    depth: float = 0.0,
+    depth: float | None = None,
     ratio: float = 100.0,
     normalize: str = "kernel",
     scale: float = 2.0,
     mode: str = "fan_in",
-    groups: int = 1,
-    transposed: Axes | bool = False,
-    split: int = 1,
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> PLI:
     """A power law whose exponent grows from a kernel's centre to its edge, and with depth.
 
@@ -107,18 +111,15 @@ def pli(
       alpha_last: exponent at the centre of the last layer's kernels.
       radial: how much larger the exponent is at the corners.
       power: of the relative distance.
-      depth: where this layer stands: 0 the first, 1 the last.
+      depth: where this layer stands: 0 the first, 1 the last; needed where the exponents differ.
       ratio: largest over smallest |w|.
       normalize: "kernel": all positions share their cut-offs and the kernel as a whole has its
         variance, so that the centre has more of it; "position": each position has it.
       scale: variance times n.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
-      groups: groups of a convolution, as in `initjax.fans`.
-      transposed: strides of a transposed convolution, as in `initjax.fans`.
-      split: layers packed side by side along the outputs, as in `initjax.fans`.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
     """
-    packing = {"groups": groups, "transposed": transposed, "split": split}
     return PLI(
         scale,
         mode,
@@ -130,5 +131,5 @@ def pli(
         depth,
         ratio,
         normalize,
-        **packing,
+        **fan,
     )

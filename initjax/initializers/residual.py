@@ -11,15 +11,16 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import jax
 from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
+from initjax.initializers.axes import FanArguments, FanFields, check_axes, fan_arguments
 from initjax.initializers.base import Initializer, register
 from initjax.initializers.constant import Constant
-from initjax.initializers.fans import Axes
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count, finite
@@ -63,10 +64,8 @@ def fixup(
     num_branches: int,
     layers_per_branch: int = 2,
     *,
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """He's normal initializer times `fixup_scale`: Var(w) = 2 L^(-1 / (m - 1)) / fan_in.
 
@@ -81,10 +80,8 @@ def fixup(
     Args:
       num_branches: L, the residual branches of the network.
       layers_per_branch: m, the weight layers of one branch, at least 2.
-      in_axis: axis or axes of the inputs.
-      out_axis: axis or axes of the outputs.
-      batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): as `fixup_scale`.
@@ -93,7 +90,7 @@ def fixup(
     variance_scaling(scale=0.125)
     """
     scale = 2 * fixup_scale(num_branches, layers_per_branch) ** 2
-    return VarianceScaling(scale, "fan_in", TruncatedNormal(), in_axis, out_axis, batch_axis, dtype)
+    return VarianceScaling(scale, "fan_in", TruncatedNormal(), dtype=dtype, **fan)
 
 
 @register(
@@ -170,7 +167,7 @@ def gpt2_residual(
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class DeepNorm(Initializer):
+class DeepNorm(FanFields, Initializer):
     """The two constants of DeepNorm, and the weights that they ask for; see `deepnorm`.
 
     Attributes:
@@ -178,6 +175,7 @@ class DeepNorm(Initializer):
       beta: multiplies the Xavier weights of the perceptron, value and output projections.
       num_layers: from which both are, where that is a name's argument.
       dtype: dtype of the weights where the call names none.
+      in_axis, out_axis, batch_axis, groups, split, transposed: as in `initjax.fans`.
     """
 
     alpha: float
@@ -187,17 +185,20 @@ class DeepNorm(Initializer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
+        check_axes(self)
 
     def __repr__(self) -> str:
         if self.num_layers is None:
             return f"DeepNorm(alpha={self.alpha!r}, beta={self.beta!r})"
-        dtype = f", dtype={self.dtype!r}" if self.dtype else ""
-        return f"deepnorm(num_layers={self.num_layers}{dtype})"
+        told = ({"dtype": self.dtype} if self.dtype else {}) | fan_arguments(self)
+        shown = "".join(f", {name}={value!r}" for name, value in told.items())
+        return f"deepnorm(num_layers={self.num_layers}{shown})"
 
     @property
     def kernel_init(self) -> VarianceScaling:
         """Xavier's normal initializer times beta."""
-        return VarianceScaling(self.beta**2, "fan_avg", Normal(), dtype=self.dtype)
+        fan = fan_arguments(self)
+        return VarianceScaling(self.beta**2, "fan_avg", Normal(), dtype=self.dtype, **fan)
 
     def __call__(
         self,
@@ -216,7 +217,9 @@ class DeepNorm(Initializer):
     " multiplied by alpha = (2 N)^(1/4); num_layers=N",
     example="deepnorm(num_layers=12)",
 )
-def deepnorm(num_layers: int, *, dtype: DTypeLike | None = None) -> DeepNorm:
+def deepnorm(
+    num_layers: int, *, dtype: DTypeLike | None = None, **fan: Unpack[FanArguments]
+) -> DeepNorm:
     """DeepNorm's constants for an encoder or a decoder: alpha = (2 N)^(1/4), beta = (8 N)^(-1/4).
 
     Of the weights, beta scales those of the perceptron and of the value and output projections;
@@ -226,6 +229,7 @@ def deepnorm(num_layers: int, *, dtype: DTypeLike | None = None) -> DeepNorm:
     Args:
       num_layers: N, the layers of the transformer, each with attention and a perceptron.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): a count below 1.
@@ -235,7 +239,8 @@ def deepnorm(num_layers: int, *, dtype: DTypeLike | None = None) -> DeepNorm:
     (2.0, 0.353553, 0.125)
     """
     num_layers = count(num_layers, "num_layers")
-    return DeepNorm((2 * num_layers) ** 0.25, (8 * num_layers) ** -0.25, num_layers, dtype)
+    alpha, beta = (2 * num_layers) ** 0.25, (8 * num_layers) ** -0.25
+    return DeepNorm(alpha, beta, num_layers, dtype, **fan)
 
 
 @register(
@@ -248,10 +253,8 @@ def mean_field_residual(
     num_layers: int,
     c: float = 1.0,
     *,
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """w ~ N(0, sv^2 / fan_in), sv^2 = c / L, for the last layer of every residual branch.
 
@@ -265,10 +268,8 @@ def mean_field_residual(
     Args:
       num_layers: L, the residual branches of the network.
       c: the sum of sv^2 over all branches, positive.
-      in_axis: axis or axes of the inputs.
-      out_axis: axis or axes of the outputs.
-      batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): a count below 1, c of 0 or less.
@@ -279,4 +280,4 @@ def mean_field_residual(
     if finite(c, "c") <= 0:
         raise UserError(f"c={c} must be positive.")
     scale = float(c) / count(num_layers, "num_layers")
-    return VarianceScaling(scale, "fan_in", Normal(), in_axis, out_axis, batch_axis, dtype)
+    return VarianceScaling(scale, "fan_in", Normal(), dtype=dtype, **fan)

@@ -1,15 +1,15 @@
 """Heavy tails from unequal scales of positions and channels."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import FanScaled, register
-from initjax.initializers.fans import Axes
 from initjax.initializers.pli import relative_radius
 from initjax.support.arguments import finite, not_negative
 
@@ -57,10 +57,8 @@ def scale_mixture(
     radial: float = 0.0,
     scale: float = 2.0,
     mode: str = "fan_in",
-    groups: int = 1,
-    transposed: Axes | bool = False,
-    split: int = 1,
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> ScaleMixture:
     """w = scale of the position * scale of the output channel * a normal draw.
 
@@ -75,10 +73,7 @@ def scale_mixture(
       radial: how much the log scale falls from a kernel's centre to its corners.
       scale: variance times n.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
-      groups: groups of a convolution, as in `initjax.fans`.
-      transposed: strides of a transposed convolution, as in `initjax.fans`.
-      split: layers packed side by side along the outputs, as in `initjax.fans`.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
     """
-    packing = {"groups": groups, "transposed": transposed, "split": split}
-    return ScaleMixture(scale, mode, dtype, position_spread, channel_spread, radial, **packing)
+    return ScaleMixture(scale, mode, dtype, position_spread, channel_spread, radial, **fan)

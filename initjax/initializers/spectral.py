@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,19 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
-from initjax.initializers.base import Structured, register
+from initjax.initializers.axes import (
+    FanArguments,
+    FanFields,
+    GroupArguments,
+    GroupFields,
+    draw_side_by_side,
+)
+from initjax.initializers.base import Structured, own_fans, register
 from initjax.initializers.scaled import Scaled
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Spectral(Structured):
+class Spectral(GroupFields, Structured):
     """See `spectral`."""
 
     scale: float = 1.0
@@ -23,11 +30,14 @@ class Spectral(Structured):
     factory: ClassVar[str] = "spectral"
 
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        inputs, outputs = math.prod(shape[:-1]), shape[-1]
-        w = jax.random.normal(key, shape, dtype)
-        # All singular values: a power iteration stops too early where two lie close together.
-        norm = jnp.linalg.svd(w.reshape(inputs, outputs), compute_uv=False)[0]
-        return w * (dtype.type(self.scale * math.sqrt(outputs / inputs)) / norm)
+        def draw(key, shape):
+            inputs, outputs = math.prod(shape[:-1]), shape[-1]
+            w = jax.random.normal(key, shape, dtype)
+            # All singular values: a power iteration stops too early where two lie close together.
+            norm = jnp.linalg.svd(w.reshape(inputs, outputs), compute_uv=False)[0]
+            return w * (dtype.type(self.scale * math.sqrt(outputs / inputs)) / norm)
+
+        return draw_side_by_side(draw, key, shape, self.groups * self.split)
 
 
 @register(
@@ -35,7 +45,9 @@ class Spectral(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width: the spectral norm is exact",
 )
-def spectral(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> Spectral:
+def spectral(
+    scale: float = 1.0, *, dtype: DTypeLike | None = None, **axes: Unpack[GroupArguments]
+) -> Spectral:
     """Normal weights of spectral norm `scale` sqrt(out / in), exactly.
 
     The spectral condition for feature learning at every width (Yang, Simon & Bernstein 2023,
@@ -45,16 +57,18 @@ def spectral(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> Spectral:
     Args:
       scale: what the norm is multiplied by.
       dtype: dtype of the weights where the call names none.
+      **axes: in_axis, out_axis, batch_axis, groups and split, as in `initjax.fans`; each group has
+        the norm of its own inputs and outputs.
 
     >>> w = spectral()(jax.random.key(0), (64, 16))
     >>> round(float(jnp.linalg.norm(w, 2)), 4)
     0.5
     """
-    return Spectral(scale, dtype)
+    return Spectral(scale, dtype, **axes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SpectralNormal(Structured):
+class SpectralNormal(FanFields, Structured):
     """See `spectral_normal`."""
 
     scale: float = 1.0
@@ -62,8 +76,9 @@ class SpectralNormal(Structured):
     factory: ClassVar[str] = "spectral_normal"
 
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        inputs, outputs = math.prod(shape[:-1]), shape[-1]
-        stddev = self.scale * min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(inputs)
+        inputs, outputs = math.prod(shape[:-1]), shape[-1] / (self.groups * self.split)
+        fan_in, _ = own_fans(self, shape)
+        stddev = self.scale * min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(fan_in)
         return jax.random.normal(key, shape, dtype) * dtype.type(stddev)
 
 
@@ -72,17 +87,24 @@ class SpectralNormal(Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width, from independent weights",
 )
-def spectral_normal(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> SpectralNormal:
+def spectral_normal(
+    scale: float = 1.0, *, dtype: DTypeLike | None = None, **fan: Unpack[FanArguments]
+) -> SpectralNormal:
     """w ~ N(0, s^2), s = `scale` min(1, sqrt(out / in)) / sqrt(in).
 
     The spectral norm is then about s (sqrt(in) + sqrt(out)): that of the spectral condition up to a
     factor that no width changes (Yang, Simon & Bernstein 2023, arXiv:2310.17813, section 3).
+
+    Args:
+      scale: what the weights are multiplied by.
+      dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
     """
-    return SpectralNormal(scale, dtype)
+    return SpectralNormal(scale, dtype, **fan)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SpectralOrthogonal(Structured):
+class SpectralOrthogonal(GroupFields, Structured):
     """See `spectral_orthogonal`."""
 
     scale: float = 1.0
@@ -90,10 +112,12 @@ class SpectralOrthogonal(Structured):
     factory: ClassVar[str] = "spectral_orthogonal"
 
     def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        q = jax.random.orthogonal(key, math.prod(shape[:-1]), (), dtype, shape[-1])
-        return q.reshape(shape) * dtype.type(
-            self.scale * math.sqrt(shape[-1] / math.prod(shape[:-1]))
-        )
+        def draw(key, shape):
+            inputs, outputs = math.prod(shape[:-1]), shape[-1]
+            q = jax.random.orthogonal(key, inputs, (), dtype, outputs)
+            return q.reshape(shape) * dtype.type(self.scale * math.sqrt(outputs / inputs))
+
+        return draw_side_by_side(draw, key, shape, self.groups * self.split)
 
 
 @register(
@@ -102,7 +126,7 @@ class SpectralOrthogonal(Structured):
     "as spectral, exactly: all singular values are sqrt(out / in)",
 )
 def spectral_orthogonal(
-    scale: float = 1.0, *, dtype: DTypeLike | None = None
+    scale: float = 1.0, *, dtype: DTypeLike | None = None, **axes: Unpack[GroupArguments]
 ) -> SpectralOrthogonal:
     """Orthonormal rows or columns times sqrt(out / in), which is then the spectral norm.
 
@@ -111,11 +135,12 @@ def spectral_orthogonal(
     Args:
       scale: what the weights are multiplied by.
       dtype: dtype of the weights where the call names none.
+      **axes: in_axis, out_axis, batch_axis, groups and split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): a scale of 0 or less.
     """
-    return SpectralOrthogonal(scale, dtype)
+    return SpectralOrthogonal(scale, dtype, **axes)
 
 
 @register(

@@ -6,14 +6,14 @@ for that, and so there is none here.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
+from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import register
-from initjax.initializers.fans import Axes
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import one_of
 from initjax.theory.gains import gain
@@ -32,10 +32,8 @@ _HALF_NORMAL = TruncatedNormal(0.0, 10.0)
 def survey_xavier(
     *,
     activation: str = "relu",
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Xavier that switches on the activation, as a survey has it.
 
@@ -45,10 +43,8 @@ def survey_xavier(
     Args:
       activation: "relu", "sigmoid" or "tanh"; the survey has no rule for others. It is not taken
         from the model: say the same in both places.
-      in_axis: axis or axes of the inputs.
-      out_axis: axis or axes of the outputs.
-      batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): another activation.
@@ -57,7 +53,7 @@ def survey_xavier(
     variance_scaling(mode='fan_avg', distribution=Normal())
     """
     scale, mode = _XAVIER[one_of(activation, _XAVIER, "activation")]
-    return VarianceScaling(scale, mode, Normal(), in_axis, out_axis, batch_axis, dtype)
+    return VarianceScaling(scale, mode, Normal(), dtype=dtype, **fan)
 
 
 @register(
@@ -70,10 +66,8 @@ def survey_xavier(
 def survey_kaiming(
     *,
     activation: str | Callable[..., Any] = "relu",
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Half-normal weights, w = |z|, z ~ N(0, gain^2 / fan_in). They do not train.
 
@@ -94,10 +88,8 @@ def survey_kaiming(
 
     Args:
       activation: a name or an elementwise function; `initjax.gain(activation)` is the gain.
-      in_axis: axis or axes of the inputs.
-      out_axis: axis or axes of the outputs.
-      batch_axis: axis or axes that stack independent layers.
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): an unknown activation.
@@ -108,4 +100,4 @@ def survey_kaiming(
     (True, 2.0)
     """
     scale = gain(activation) ** 2
-    return VarianceScaling(scale, "fan_in", _HALF_NORMAL, in_axis, out_axis, batch_axis, dtype)
+    return VarianceScaling(scale, "fan_in", _HALF_NORMAL, dtype=dtype, **fan)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.uniform import Uniform
+from initjax.initializers.axes import AxisArguments, AxisFields, FanArguments
 from initjax.initializers.base import Structured, register
 from initjax.initializers.residual import DeepNorm
 from initjax.initializers.variance_scaling import VarianceScaling
@@ -17,7 +18,7 @@ from initjax.support.arguments import count, one_of
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SmallInit(Structured):
+class SmallInit(AxisFields, Structured):
     """See `small_init`."""
 
     width: int | None = None
@@ -43,7 +44,9 @@ class SmallInit(Structured):
     "Nguyen & Salazar 2019, arXiv:1910.05895",
     "all matrices of a pre-norm transformer but those that wang_init starts; no convolutions",
 )
-def small_init(width: int | None = None, *, dtype: DTypeLike | None = None) -> SmallInit:
+def small_init(
+    width: int | None = None, *, dtype: DTypeLike | None = None, **axes: Unpack[AxisArguments]
+) -> SmallInit:
     """w ~ N(0, 2 / (5 d)): for all matrices what Xavier gives a d x 4 d one.
 
     Nguyen & Salazar 2019, Transformers without tears (arXiv:1910.05895); as in GPT-NeoX.
@@ -52,18 +55,19 @@ def small_init(width: int | None = None, *, dtype: DTypeLike | None = None) -> S
       width: d, the width of the transformer; None: the smaller side of the matrix, which is d in
         attention (d x d or d x 3 d), the perceptron (d x 4 d, 4 d x d) and embeddings.
       dtype: dtype of the weights where the call names none.
+      **axes: in_axis, out_axis and batch_axis, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): a width below 1.
     """
-    return SmallInit(width, dtype)
+    return SmallInit(width, dtype, **axes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class WangInit(SmallInit):
     """See `wang_init`."""
 
-    num_layers: int = 12
+    num_layers: int = 0  # no depth: it must be given
     factory: ClassVar[str] = "wang_init"
 
     def __post_init__(self) -> None:
@@ -78,9 +82,14 @@ class WangInit(SmallInit):
     "N(0, (2 / (L sqrt(d)))^2), L layers of width d",
     "Wang & Komatsuzaki 2021 (GPT-J); GPT-NeoX, wang_init_method",
     "the last projections of a transformer's residual branches, beside small_init; num_layers=L",
+    example="wang_init(num_layers=12)",
 )
 def wang_init(
-    num_layers: int = 12, width: int | None = None, *, dtype: DTypeLike | None = None
+    num_layers: int,
+    width: int | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    **axes: Unpack[AxisArguments],
 ) -> WangInit:
     """w ~ N(0, (2 / (L sqrt d))^2), for the output projections of attention and perceptron.
 
@@ -88,11 +97,12 @@ def wang_init(
       num_layers: L, the blocks of the transformer.
       width: d, as in `small_init`.
       dtype: dtype of the weights where the call names none.
+      **axes: in_axis, out_axis and batch_axis, as in `initjax.fans`.
 
     Raises:
-      UserError (a ValueError): a count below 1.
+      UserError (a ValueError): no number of layers, or one below 1.
     """
-    return WangInit(width, dtype, num_layers)
+    return WangInit(width, dtype, num_layers, **axes)
 
 
 _PARTS = ("encoder", "decoder", "encoder_embedding", "decoder_embedding")
@@ -126,27 +136,34 @@ def t_fixup_scale(num_layers: int, part: str = "encoder") -> float:
     "Huang et al. 2020 (T-Fixup), ICML",
     "perceptron, value and output projections, embeddings of transformers without layer"
     " normalization; num_layers=N; the others start by glorot_uniform",
+    example="t_fixup(num_layers=6)",
 )
 def t_fixup(
-    num_layers: int = 6, part: str = "encoder", *, dtype: DTypeLike | None = None
+    num_layers: int,
+    part: str = "encoder",
+    *,
+    dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Xavier's uniform weights times `t_fixup_scale`; embeddings are N(0, 1 / d) times it.
 
     Queries and keys keep Xavier's. Weights are drawn for a d x d matrix: where query, key and value
-    are packed, mind `split=3` of `glorot_uniform`.
+    are packed, say split=3.
 
     Args:
       num_layers: N, the layers of the encoder, or of the decoder.
       part: as in `t_fixup_scale`. An embedding is (vocabulary, d).
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
-      UserError (a ValueError): as `t_fixup_scale`.
+      UserError (a ValueError): no number of layers; as `t_fixup_scale`.
     """
     variance = t_fixup_scale(num_layers, part) ** 2
     if part.endswith("embedding"):
-        return VarianceScaling(variance, "fan_in", Normal(), -1, -2, (), dtype)
-    return VarianceScaling(variance, "fan_avg", Uniform(), dtype=dtype)
+        fan = FanArguments(in_axis=-1, out_axis=-2) | fan
+        return VarianceScaling(variance, "fan_in", Normal(), dtype=dtype, **fan)
+    return VarianceScaling(variance, "fan_avg", Uniform(), dtype=dtype, **fan)
 
 
 def deepnorm_encoder_decoder(

@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import FanScaled, Structured, register
 from initjax.support.arguments import count, one_of
 from initjax.support.errors import UserError
@@ -89,6 +90,7 @@ def icnr(
     scale: float = 2.0,
     mode: str = "fan_in",
     dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> ICNR:
     """Normal kernels, the same for all s^2 channels of which a pixel shuffle makes one: s x s equal
     pixels, as if the image were enlarged by its nearest pixels.
@@ -104,9 +106,10 @@ def icnr(
       scale: variance times n.
       mode: which n: "fan_in", "fan_out", "fan_avg", "fan_geo_avg".
       dtype: dtype of the weights where the call names none.
+      **fan: in_axis, out_axis, batch_axis, groups, transposed, split, as in `initjax.fans`.
 
     Raises:
       UserError (a ValueError): an argument out of its range; outputs that s^2 does not divide, when
         it is called.
     """
-    return ICNR(scale, mode, dtype, upscale, order)
+    return ICNR(scale, mode, dtype, upscale, order, **fan)

@@ -16,10 +16,10 @@ from initjax.distributions.base import Distribution
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.distributions.uniform import Uniform
+from initjax.initializers.axes import check_axes
 from initjax.initializers.base import (
     Initializer,
     as_distribution,
-    check_packing,
     check_scale,
     register,
     reshard,
@@ -69,10 +69,7 @@ class VarianceScaling(Initializer):
                 f"distribution={self.distribution} has no finite variance that could be scaled;"
                 " `scaled(scale, distribution)` takes it as it is."
             )
-        for name in ("in_axis", "out_axis", "batch_axis"):
-            axes = axes_tuple(getattr(self, name), name)
-            object.__setattr__(self, name, axes[0] if len(axes) == 1 else axes)
-        check_packing(self)
+        check_axes(self)
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
     def variance(self, shape: Sequence[int]) -> float:

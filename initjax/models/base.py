@@ -95,26 +95,22 @@ class ImageClassifier(nn.Module):
     @nn.nowrap
     def conv(self, features: int, size: int, **kwargs) -> nn.Conv:
         """A size x size convolution with this model's initializers."""
+        settings = {"kernel_init": self.kernel_init} | kwargs
         return nn.Conv(
             features,
             (size, size),
-            kernel_init=self.kernel_init,
             bias_init=self.bias_init,
             dtype=self.dtype,
             conv_general_dilated=convolve,
-            **kwargs,
+            **settings,
         )
 
     @nn.nowrap
     def dense(self, features: int, **kwargs) -> nn.Dense:
         """A dense layer with this model's initializers."""
-        return nn.Dense(
-            features,
-            kernel_init=self.kernel_init if self.dense_init is None else self.dense_init,
-            bias_init=self.bias_init,
-            dtype=self.dtype,
-            **kwargs,
-        )
+        own = self.kernel_init if self.dense_init is None else self.dense_init
+        settings = {"kernel_init": own} | kwargs
+        return nn.Dense(features, bias_init=self.bias_init, dtype=self.dtype, **settings)
 
     @nn.nowrap
     def batch_norm(self, train: bool, **kwargs) -> nn.BatchNorm:

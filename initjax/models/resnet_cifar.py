@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from initjax.models.base import ImageClassifier, register
+from initjax.models.base import Block, ImageClassifier, register
+from initjax.models.fixup import ScalarBias, fixup_block, fixup_logits, is_fixup
 from initjax.support.errors import UserError
 
 
@@ -39,14 +40,18 @@ class CifarResNet(ReluByChoice, ImageClassifier):
 
     Attributes:
       depth: number of layers with weights, 6n + 2: 20, 32, 44, 56 or 110 in the source.
+      normalization: "batch", or "fixup": none, with Fixup's scalars and weights (`models/fixup.py`;
+        461,959 parameters), and blocks of their own, Block_0 to Block_14.
     """
 
     depth: int = 32
+    normalization: str = "batch"
 
     def __post_init__(self):
         super().__post_init__()
         if self.depth < 8 or self.depth % 6 != 2:
             raise UserError(f"depth={self.depth} must be 6n + 2, such as 20, 32, 44, 56 or 110.")
+        is_fixup(self)  # an unknown name fails here, not at the first call
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -54,15 +59,30 @@ class CifarResNet(ReluByChoice, ImageClassifier):
         for features in (16, 32, 64):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if block == 0 and features > 16 else 1
+                if is_fixup(self):
+                    x = Block(self._fixup_block)(x, features, stride)
+                    continue
                 y = self.act(self._conv_norm(x, features, stride, train))
                 y = self._conv_norm(y, features, 1, train)
-                if stride == 2:
-                    new = features - x.shape[-1]
-                    x = x[:, ::2, ::2]
-                    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-                x = self.act(x + y)
-        return self.logits(x.mean(axis=(1, 2)))
+                x = self.act(self._shortcut(x, features, stride) + y)
+        x = x.mean(axis=(1, 2))
+        return fixup_logits(self, x) if is_fixup(self) else self.logits(x)
+
+    @nn.nowrap
+    def _fixup_block(self, x, features, stride):
+        layers = [(features, 3, {"strides": stride}), (features, 3, {})]
+        num_branches = (self.depth - 2) // 2
+        return fixup_block(
+            self, x, layers, lambda x: self._shortcut(x, features, stride), num_branches
+        )
+
+    @nn.nowrap
+    def _shortcut(self, x, features, stride):
+        if stride == 1:
+            return x
+        new = features - x.shape[-1]
+        return jnp.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
 
     def _conv_norm(self, x, features, stride, train):
         x = self.conv(features, 3, strides=stride, use_bias=False)(x)
-        return self.batch_norm(train)(x)
+        return ScalarBias()(x) if is_fixup(self) else self.batch_norm(train)(x)

@@ -5,6 +5,7 @@ import flax.linen as nn
 from flax.linen import initializers
 
 from initjax.models.base import Block, ScalableClassifier, register
+from initjax.models.fixup import ScalarBias, fixup_block, fixup_logits, is_fixup
 from initjax.models.resnet_cifar import ReluByChoice
 from initjax.support.errors import UserError
 
@@ -35,16 +36,24 @@ class ResNet(ReluByChoice, ScalableClassifier):
         normalization does (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
       small_images: begin with a 3x3 convolution of stride 1 and no max-pooling, as is usual for
         images of 32x32 pixels.
+      normalization: "batch", or "fixup": none, with Fixup's scalars and weights (`models/fixup.py`;
+        25,504,026 parameters of ResNet-50).
     """
 
     depth: int = 50
     small_images: bool = False
     zero_init_residual: bool = False
+    normalization: str = "batch"
 
     def __post_init__(self):
         super().__post_init__()
         if self.depth not in _STAGES:
             raise UserError(f"depth={self.depth} must be one of {', '.join(map(str, _STAGES))}.")
+        if is_fixup(self) and self.zero_init_residual:
+            raise UserError(
+                "normalization='fixup' has no scales for zero_init_residual, and needs none: its"
+                " branches begin at 0."
+            )
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -56,7 +65,8 @@ class ResNet(ReluByChoice, ScalableClassifier):
             for block in range(number):
                 stride = 2 if block == 0 and features > 64 else 1
                 x = Block(self._residual)(x, self.wide(features), stride, train)
-        return self.logits(x.mean(axis=(1, 2)))
+        x = x.mean(axis=(1, 2))
+        return fixup_logits(self, x) if is_fixup(self) else self.logits(x)
 
     @nn.nowrap
     def _residual(self, x, features, stride, train):
@@ -64,6 +74,8 @@ class ResNet(ReluByChoice, ScalableClassifier):
             layers = (features, 3, stride), (features, 3, 1)
         else:
             layers = (features, 1, 1), (features, 3, stride), (4 * features, 1, 1)
+        if is_fixup(self):
+            return self._fixup_block(x, layers, stride)
         y = x
         for i, layer in enumerate(layers):
             last = i == len(layers) - 1
@@ -74,9 +86,25 @@ class ResNet(ReluByChoice, ScalableClassifier):
         return self.act(x + y)
 
     @nn.nowrap
+    def _fixup_block(self, x, layers, stride):
+        def shortcut(x):
+            if stride == 1 and x.shape[-1] == layers[-1][0]:
+                return x
+            settings = {"strides": stride, "use_bias": False, "name": "shortcut"}
+            return self.conv(layers[-1][0], 1, **settings)(x)
+
+        layers = [
+            (features, size, {"strides": step, "padding": size // 2})
+            for features, size, step in layers
+        ]
+        return fixup_block(self, x, layers, shortcut, sum(_STAGES[self.depth]))
+
+    @nn.nowrap
     def _conv_norm(self, x, features, size, stride, train, name=None, scale=initializers.ones):
         conv = self.conv(
             features, size, strides=stride, padding=size // 2, use_bias=False, name=name
         )
+        if is_fixup(self):
+            return ScalarBias()(conv(x))
         norm = self.batch_norm(train, name=name and f"{name}_norm", scale_init=scale)
         return norm(conv(x))

@@ -10,8 +10,14 @@ from initjax.network.attention_rules import (
     gated_linear_unit as gated_linear_unit,
     mimetic_attention as mimetic_attention,
 )
+from initjax.network.corda import (
+    CorDA as CorDA,
+)
 from initjax.network.depth_warm_start import (
     DepthWarmStart as DepthWarmStart,
+)
+from initjax.network.eva import (
+    EVA as EVA,
 )
 from initjax.network.filter_covariance import (
     FilterCovariance as FilterCovariance,
@@ -20,8 +26,14 @@ from initjax.network.joint_rules import (
     JointRule as JointRule,
     Part as Part,
 )
+from initjax.network.layer_inputs import (
+    layer_inputs as layer_inputs,
+)
 from initjax.network.layouts import (
     find_layouts as find_layouts,
+)
+from initjax.network.loftq import (
+    LoftQ as LoftQ,
 )
 from initjax.network.lora import (
     LoRA as LoRA,
@@ -78,6 +90,9 @@ from initjax.network.subcloning import (
 )
 from initjax.network.torch_rules import (
     torch_rules as torch_rules,
+)
+from initjax.network.unit_scaled import (
+    unit_scaled_dot_general as unit_scaled_dot_general,
 )
 from initjax.network.warm_starts import (
     from_checkpoint as from_checkpoint,

@@ -5,7 +5,7 @@
 
 W is (in, out), A (in, rank), B (rank, out); other libraries, whose weights are (out, in), write
 W0 + s B A. A method says how A and B begin, and what is taken from W0 so that the network begins as
-it was; it registers itself in a file of its own.
+it was, or near it; it registers itself in a file of its own.
 """
 
 import abc
@@ -88,9 +88,28 @@ class AdapterStart(abc.ABC):
 
     @abc.abstractmethod
     def begin(
-        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """(A, B) of a matrix (in, out)."""
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(A, B, what stays frozen) of a matrix (in, out); `w` itself where all of it does."""
+
+
+def check_inputs(method: str, inputs: jax.Array | None, w: jax.Array, least: int) -> jax.Array:
+    """The inputs [samples, in] of a layer.
+
+    Raises:
+      UserError (a ValueError): none, of another width, or fewer samples than `least`.
+    """
+    if inputs is None:
+        raise UserError(
+            f"{method} needs the inputs of each layer:\ninputs="
+            "initjax.network.layer_inputs(model, variables, x)."
+        )
+    x = jnp.asarray(inputs, w.dtype)
+    if x.ndim != 2 or x.shape[1] != w.shape[0] or len(x) < least:
+        raise UserError(
+            f"inputs of {x.shape} are not [samples, {w.shape[0]}], with {least} samples or more."
+        )
+    return x
 
 
 def create_adapters(
@@ -100,6 +119,7 @@ def create_adapters(
     key: jax.Array,
     pattern: str = "kernel$",
     gradients: Any = None,
+    inputs: Mapping[str, Any] | None = None,
     layouts: Mapping[str, Layout] | None = None,
     **options: Any,
 ) -> tuple[Any, dict[str, Adapter]]:
@@ -107,21 +127,22 @@ def create_adapters(
 
     Args:
       params: the trained parameters, such as those of `from_checkpoint` or `load_run`.
-      method: "lora", "rslora", "pissa", "olora" or "lora_ga".
+      method: "lora", "rslora", "pissa", "olora", "lora_ga", "eva", "corda" or "loftq".
       key: a PRNG key; that of a leaf is folded from its path.
       pattern: a regular expression on the paths of the leaves that are adapted.
       gradients: a tree like `params` of the loss's gradients on a batch, for "lora_ga".
+      inputs: {path: [samples, in]} of a batch, from `layer_inputs`, for "eva" and "corda".
       layouts: what `find_layouts` found, for leaves of more than two axes, whose inputs and outputs
         then count as one axis each.
-      **options: of the method: `rank`, `alpha`.
+      **options: of the method: `rank`, `alpha`, and its own.
 
     Returns:
       (frozen, {path: `Adapter`}): W0, less what the adapters begin with, in the tree's own dtypes;
-      the adapters in float32 or more.
+      the adapters in float32 or more. Of "loftq" the first are quantized weights.
 
     Raises:
       UserError (a ValueError): a method or option that is none, no leaf that matches, a leaf whose
-        axes are not known or of fewer than `rank` inputs or outputs, no gradients.
+        axes are not known or of fewer than `rank` inputs or outputs, no gradients or inputs.
 
     >>> params = {"Dense_0": {"kernel": jnp.ones((6, 4)), "bias": jnp.zeros(4)}}
     >>> frozen, adapters = create_adapters(params, "lora", key=jax.random.key(0), rank=2)
@@ -139,15 +160,17 @@ def create_adapters(
             frozen.append(leaf)
             continue
         layout = (layouts or {}).get(path)
-        matrix = _Matrix(path, np.shape(leaf), layout, get_owner(params, at))
+        matrix = Matrix(path, np.shape(leaf), layout, get_owner(params, at))
         w = matrix.of(leaf)
         if start.rank > min(w.shape):
             raise UserError(f"{path}: rank={start.rank} is more than {w.shape} has.")
         gradient = matrix.of(by_path[path]) if path in by_path else None
-        a, b = start.begin(path_key(key, path), w, gradient)
+        try:
+            a, b, kept = start.begin(path_key(key, path), w, gradient, (inputs or {}).get(path))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         adapters[path] = Adapter(a, b, start.scale)
-        taken = adapters[path].change  # 0 leaves W0 to the last bit
-        frozen.append(matrix.back(w - taken).astype(leaf.dtype) if taken.any() else leaf)
+        frozen.append(leaf if kept is w else matrix.back(kept).astype(leaf.dtype))
     if not adapters:
         shown = ", ".join(path for path, _ in named_leaves(params)[:8])
         raise UserError(f"pattern={pattern!r} matches no leaf. There are: {shown or 'none'}.")
@@ -165,16 +188,23 @@ def merge_adapters(
     for at, (path, leaf) in zip(keys, named_leaves(frozen), strict=True):
         if path in adapters:
             layout = (layouts or {}).get(path)
-            matrix = _Matrix(path, np.shape(leaf), layout, get_owner(frozen, at))
+            matrix = Matrix(path, np.shape(leaf), layout, get_owner(frozen, at))
             leaf = matrix.back(matrix.of(leaf) + adapters[path].change).astype(leaf.dtype)
         merged.append(leaf)
     return jax.tree.unflatten(jax.tree.structure(frozen), merged)
 
 
-class _Matrix:
-    """A leaf as a matrix (in, out), positions of a kernel among the inputs; and back."""
+class Matrix:
+    """A leaf as a matrix (in, out), positions of a kernel among the inputs; and back.
 
-    def __init__(self, path, shape, layout, owner):
+    Attributes:
+      positions: of a convolution's window; 0 of other layers.
+      inputs: at one position.
+      outputs: of all.
+      shape: of the matrix.
+    """
+
+    def __init__(self, path: str, shape: tuple[int, ...], layout: Layout | None, owner: Any):
         layout = layout or conventional_layout(path, shape, owner)
         if layout is None or len(shape) < 2:
             raise UserError(
@@ -186,13 +216,16 @@ class _Matrix:
             raise UserError(f"{path}, shape {shape}: stacked layers have an adapter each, not one.")
         self._order = (*positions, *inputs, *outputs)
         self._ordered = [shape[i] for i in self._order]
-        self._shape = (-1, math.prod(shape[i] for i in outputs))
+        self.positions: int = math.prod(shape[i] for i in positions) if positions else 0
+        self.inputs: int = math.prod(shape[i] for i in inputs)
+        self.outputs: int = math.prod(shape[i] for i in outputs)
+        self.shape: tuple[int, int] = (max(self.positions, 1) * self.inputs, self.outputs)
 
-    def of(self, leaf):
+    def of(self, leaf: jax.Array) -> jax.Array:
         """The matrix, in float32 or more."""
         wide = wide_dtype(jnp.result_type(leaf))
-        return jnp.asarray(leaf, wide).transpose(self._order).reshape(self._shape)
+        return jnp.asarray(leaf, wide).transpose(self._order).reshape(self.shape)
 
-    def back(self, matrix):
+    def back(self, matrix: jax.Array) -> jax.Array:
         """The leaf."""
         return matrix.reshape(self._ordered).transpose(np.argsort(self._order))

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.initializers.layout import Layout, draw_each
+from initjax.initializers.axes import draw_each
+from initjax.initializers.layout import Layout
 from initjax.network.paths import compile_pattern
 from initjax.support.caching import cached
 from initjax.support.dtypes import wide_dtype

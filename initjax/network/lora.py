@@ -18,11 +18,11 @@ class LoRA(AdapterStart):
     """
 
     def begin(
-        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         bound = 1 / math.sqrt(w.shape[0])
         a = jax.random.uniform(key, (w.shape[0], self.rank), w.dtype, -bound, bound)
-        return a, jnp.zeros((self.rank, w.shape[1]), w.dtype)
+        return a, jnp.zeros((self.rank, w.shape[1]), w.dtype), w
 
 
 @register("rslora")

@@ -32,12 +32,13 @@ class LoRAGA(AdapterStart):
         positive(self.gamma, "gamma")
 
     def begin(
-        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if gradient is None:
             raise UserError("lora_ga needs gradients of a batch: gradients=jax.grad(loss)(params).")
         if 2 * self.rank > min(w.shape):
             raise UserError(f"rank={self.rank}: lora_ga needs twice as many inputs and outputs.")
         v, _, ut = jnp.linalg.svd(gradient, full_matrices=False)
         size = w.shape[1] ** 0.25 / self.gamma**0.5
-        return size * v[:, self.rank : 2 * self.rank], size * ut[: self.rank]
+        a, b = size * v[:, self.rank : 2 * self.rank], size * ut[: self.rank]
+        return a, b, w - self.scale * (a @ b)

@@ -17,7 +17,8 @@ class OLoRA(AdapterStart):
     """
 
     def begin(
-        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         q, r = jnp.linalg.qr(w.T)
-        return r[: self.rank].T, q[:, : self.rank].T
+        a, b = r[: self.rank].T, q[:, : self.rank].T
+        return a, b, w - self.scale * (a @ b)

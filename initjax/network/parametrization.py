@@ -17,15 +17,16 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from initjax.initializers.base import FanScaled
+from initjax.initializers.axes import AxisFields
+from initjax.initializers.base import FanScaled, own_fans
 from initjax.initializers.constant import Constant
-from initjax.initializers.fans import effective_fan, fans
+from initjax.initializers.fans import effective_fan
 from initjax.initializers.layout import Layout
 from initjax.initializers.orthogonal import Orthogonal
 from initjax.initializers.rescale import Rescaled, rescale
@@ -534,9 +535,11 @@ def _root_mean_square(init, shape) -> float:
         own = init.in_axis, init.out_axis, init.batch_axis
         plain = dataclasses.replace(init, in_axis=-2, out_axis=-1, batch_axis=())
         return math.sqrt((init if own == (-2, -1, ()) else plain).variance(shape))
+    if isinstance(init, AxisFields):
+        init = cast(Any, dataclasses.replace(init, in_axis=-2, out_axis=-1, batch_axis=()))
     if isinstance(init, FanScaled):
-        return effective_fan(init.mode, *fans(shape, groups=init.groups)) ** -0.5
-    if isinstance(init, Orthogonal) and init.column_axis == -1:
+        return effective_fan(init.mode, *own_fans(init, shape)) ** -0.5
+    if isinstance(init, Orthogonal) and (init.column_axis, init.groups, init.split) == (-1, 1, 1):
         inputs, outputs = math.prod(shape[:-1]), shape[-1]
         widened = max(outputs / inputs, 1.0) ** 0.5 if init.rescale else 1.0
         return widened * max(inputs, outputs) ** -0.5

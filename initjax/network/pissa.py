@@ -18,8 +18,9 @@ class PiSSA(AdapterStart):
     """
 
     def begin(
-        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         u, s, vt = jnp.linalg.svd(w, full_matrices=False)
         root = jnp.sqrt(s[: self.rank] / self.scale)
-        return u[:, : self.rank] * root, root[:, None] * vt[: self.rank]
+        a, b = u[:, : self.rank] * root, root[:, None] * vt[: self.rank]
+        return a, b, w - self.scale * (a @ b)

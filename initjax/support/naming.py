@@ -167,12 +167,20 @@ class Registry(Mapping[str, Any]):
         self._nested = {} if nested is None else nested
         self._own, self._form = own, form
         self._table: dict[str, Any] = {}
+        self._examples: dict[str, str] = {}
 
-    def add(self, name: str, value: Any) -> None:
-        """Lets `name` stand for `value`. A name that is taken is a ValueError."""
+    def add(self, name: str, value: Any, example: str = "") -> None:
+        """Lets `name` stand for `value`. A name that is taken is a ValueError.
+
+        Args:
+          name: the name.
+          value: what it stands for.
+          example: a call with the arguments that it needs, for messages where they are missing.
+        """
         if self._table.get(name, value) is not value:
             raise ValueError(f"{self.kind} {name!r} is registered twice.")
         self._table[name] = value
+        self._examples[name] = example
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
@@ -226,7 +234,8 @@ class Registry(Mapping[str, Any]):
         function = self.look_up(call.name)
         args = [self._argument(value, call) for value in call.args]
         keywords = defaults | {name: self._argument(value, call) for name, value in call.keywords}
-        if problem := _problem(call.name, function, args, keywords):
+        example = self._examples.get(call.name, "")
+        if problem := call_problem(call.name, function, args, keywords, example):
             raise self.not_of_the_form(problem) if call.is_own else UserError(problem)
         return function(*args, **keywords)
 
@@ -244,7 +253,7 @@ class Registry(Mapping[str, Any]):
         function = self._nested[value.name]
         args = [self._argument(inner, call) for inner in value.args]
         keywords = {name: self._argument(inner, call) for name, inner in value.keywords}
-        if problem := _problem(value.name, function, args, keywords):
+        if problem := call_problem(value.name, function, args, keywords):
             raise UserError(problem)
         return function(*args, **keywords)
 
@@ -279,8 +288,13 @@ def import_own(name: str) -> Any:
     return getattr(module, attribute)
 
 
-def _problem(name, function, args, keywords) -> str:
-    """What is wrong with the arguments of a call; empty where it can be made."""
+def call_problem(
+    name: str, function: Callable[..., Any], args: Any, keywords: Any, example: str = ""
+) -> str:
+    """What is wrong with the arguments of a call; empty where it can be made.
+
+    Where one is missing it ends with `example`, if there is one, such as "fixup(num_branches=16)".
+    """
     try:
         signature = inspect.signature(function)
     except ValueError:  # of some that are written in C
@@ -288,6 +302,8 @@ def _problem(name, function, args, keywords) -> str:
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:
+        if example and str(error).startswith("missing a required"):
+            return f"{name}: {error}, which it cannot know.\nSay it, as in {example}."
         shown = ", ".join(
             name if parameter.default is parameter.empty else f"{name}={parameter.default!r}"
             for name, parameter in signature.parameters.items()

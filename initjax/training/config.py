@@ -164,7 +164,9 @@ class Config:
         "Width (or width_multiplier) of the model at which --parametrization is the standard one,"
         " and the learning rate is tuned.",
     )
-    base_depth: int = _flag(0, "Depth of that model; 0: as deep as --model.")
+    base_depth: int = _flag(
+        0, "Depth of that model, which depth_mup and complete_p need; 0: as deep as --model."
+    )
     momentum: float = _flag(0.9, "Momentum of sgd; first moment decay of adam and adamw.")
     nesterov: bool = _flag(True, "Nesterov momentum.")
     weight_decay: float = _flag(
@@ -261,6 +263,12 @@ class Config:
             raise UserError(
                 f"--parametrization={self.parametrization} needs --base_width, the width at which"
                 " the learning rate is tuned, such as --base_width=64."
+            )
+        if getattr(self.parametrization.value, "exponent", 0) and not self.base_depth:
+            raise UserError(
+                f"--parametrization={self.parametrization} needs --base_depth, the depth at which"
+                " the learning rate is tuned.\nGive it, such as --base_depth=2; mup follows the"
+                " width alone."
             )
 
     def total_steps(self, steps_per_epoch: int) -> int:

@@ -52,7 +52,14 @@ CLASSIC = {
 DETERMINISTIC = (
     *("constant", "dirac", "identity", "ones", "zero", "zeros"),
     *("bilinear", "class_prior", "hippo_legs", "hippo_legs_input", "idinit", "irnn"),
-    *("layer_scale", "lstm_bias", "mamba_a_log", "padded_identity", "prior_bias", "s4d"),
+    *(
+        "layer_scale(num_layers=12)",
+        "lstm_bias",
+        "mamba_a_log",
+        "padded_identity",
+        "prior_bias",
+        "s4d",
+    ),
 )
 # Logarithms, of a mean that is not 0: 8 bits have steps as large as their range.
 LOGARITHMS = (

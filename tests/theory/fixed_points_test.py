@@ -48,6 +48,20 @@ EDGES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "activation, q, chi_q",
+    [
+        ("gelu", 5.0, 0.99046912),
+        ("gelu", 10.0, 0.98182215),
+        ("silu", 20.0, 0.99316779),
+        ("sigmoid", 100.0, 0.0287826),
+        ("sigmoid", 45.6243, 0.0602504),  # where sb^2 begins to be 0 or more
+    ],
+)
+def test_how_stable_the_points_at_large_q_are(activation, q, chi_q):
+    assert edge_of_chaos(activation, q).chi_q == pytest.approx(chi_q, rel=2e-6)
+
+
 @pytest.mark.parametrize("activation, arguments, q, weight_variance, bias_variance", EDGES)
 def test_edge_of_chaos(activation, arguments, q, weight_variance, bias_variance):
     point = edge_of_chaos(activation, **arguments)

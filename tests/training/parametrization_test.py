@@ -97,6 +97,10 @@ def test_depth_and_width_of_a_model_by_name():
     ("settings", "message"),
     [
         ({"parametrization": "mup"}, "--parametrization=mup needs --base_width"),
+        (
+            {"parametrization": "complete_p", "base_width": 8.0},
+            "--parametrization=complete_p needs --base_depth, the depth at which",
+        ),
         ({"parametrization": "mpu", "base_width": 8.0}, "--parametrization: Unknown"),
         ({"parametrization": "mup", "base_width": -1.0}, "--base_width=-1.0 must be 0 or more"),
     ],
