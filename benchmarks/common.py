@@ -1,5 +1,6 @@
 """What the benchmarks share: alternating timings, and on what they were taken."""
 
+import argparse
 import json
 import pathlib
 import statistics
@@ -45,6 +46,19 @@ def update_document(document: str, name: str, text: str) -> None:
     before, rest = path.read_text().split(f"<!-- {name} -->\n")
     _, after = rest.split(f"<!-- /{name} -->\n")
     write_whole(path, f"{before}<!-- {name} -->\n{text}\n<!-- /{name} -->\n{after}")
+
+
+def layer_arguments(description: str, name: str, table: Callable[[list], str]):
+    """The arguments --weights, and --table, which writes docs/fit.md's of NAME.json and ends."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--weights", type=pathlib.Path, help="folder of npz files")
+    parser.add_argument("--table", action="store_true", help="write the table from the json")
+    args = parser.parse_args()
+    if args.table:
+        result = json.loads((RESULTS / f"{name}.json").read_text())
+        update_document("fit.md", name, table(result["rows"]))
+        raise SystemExit
+    return args
 
 
 def earlier_rows(name: str) -> list[dict]:

@@ -8,10 +8,7 @@ nats. What was measured stays: a run that was stopped goes on; `--table` only wr
 docs/fit.md anew, from the json.
 """
 
-import argparse
-import json
 import math
-import pathlib
 import time
 import warnings
 
@@ -236,14 +233,7 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=pathlib.Path, help="folder of npz files")
-    parser.add_argument("--table", action="store_true", help="write the table from the json")
-    args = parser.parse_args()
-    if args.table:
-        result = json.loads((common.RESULTS / "estimates.json").read_text())
-        common.update_document("fit.md", "estimates", table(result["rows"]))
-        return
+    args = common.layer_arguments(__doc__, "estimates", table)
     tasks = [
         (name, "real", law, sizes, None)
         for name, sizes in layers.thirty_layers(args.weights, _MOST)

@@ -2,12 +2,19 @@
 
 Each is installed with what it asks for into an environment of its own, with the Python that runs
 this. MB of files; CPU seconds of `import` (median of 5, in turns, the import of a bare Python taken
-off); seconds to a first result as a user's script gets it, in a fresh process, import included;
-whether `py.typed` is in the wheel. What was measured stays until --again; docs/peers.md has the
-table.
+off) and to a first result as a user's script gets it, in a fresh process, import included; the same
+of `--help`, where the package brings a command; and of the functions and classes that the module
+offers, how many have a docstring, and how many say the type of every argument. CPU seconds, because
+they hold on a machine with other work, where seconds by the clock do not: those are kept with the
+load under which they were taken, and are in no table. What was measured stays until --again;
+docs/peers.md has the table.
+
+torch is the build without CUDA that pip finds here, where there is one: it takes a tenth of what
+PyPI's takes. timm needs torchvision, whose only builds here are with CUDA.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import resource
@@ -40,16 +47,42 @@ PACKAGES = {
                       "model=torch.nn.Linear(64, 64)).describe()"),
 }  # fmt: skip
 
+# Printed by the package's own Python: what it is, and how well its public names are described.
+_DESCRIBE = """
+import importlib, importlib.metadata, inspect, json, sys
+module = importlib.import_module(sys.argv[1])
+distribution = importlib.metadata.distribution(sys.argv[1])
+names = getattr(module, "__all__", None) or [n for n in dir(module) if not n.startswith("_")]
+found = [getattr(module, name, None) for name in names]
+found = [value for value in found if inspect.isroutine(value) or inspect.isclass(value)]
+def typed(value):
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return all(p.annotation is not p.empty for p in parameters if p.name not in ("self", "cls"))
+print(json.dumps({
+    "version": distribution.version,
+    "commands": [e.name for e in distribution.entry_points if e.group == "console_scripts"],
+    "public": len(found),
+    "documented": sum(bool(inspect.getdoc(value)) for value in found),
+    "annotated": sum(map(typed, found)),
+}))
+"""
 
-def cpu_and_seconds(python: pathlib.Path, code: str) -> tuple[float, float]:
-    """CPU and clock seconds of `python -c code`."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+# Without what else is on the path here.
+_CLEAN = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"JAX_PLATFORMS": "cpu"}
+
+
+def cpu_and_seconds(python: pathlib.Path, *arguments: str | pathlib.Path) -> tuple[float, float]:
+    """CPU and clock seconds of Python with these arguments."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(
-        [python, "-c", code],
+        [python, *arguments],
         check=True,
-        env=environment | {"JAX_PLATFORMS": "cpu"},
+        env=_CLEAN,
         cwd=tempfile.gettempdir(),
         stdout=subprocess.DEVNULL,
     )
@@ -58,12 +91,12 @@ def cpu_and_seconds(python: pathlib.Path, code: str) -> tuple[float, float]:
     return cpu, time.perf_counter() - began
 
 
-def measure(name: str, folder: pathlib.Path) -> dict:
-    """A row."""
+def measure(name: str, folder: pathlib.Path, row: dict) -> dict:
+    """A row: what `row` has already, and what it lacks."""
     installed, module, code = PACKAGES[name]
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *installed], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *installed], check=True, env=_CLEAN)
     site = next((folder / "lib").glob("python*")) / "site-packages"
     ours = ("pip", "setuptools", "_distutils_hack")
     size = sum(
@@ -71,39 +104,55 @@ def measure(name: str, folder: pathlib.Path) -> dict:
         for file in site.rglob("*")
         if file.is_file() and not file.relative_to(site).parts[0].startswith(ours)
     )
-    for line in (f"import {module}", code):  # writes .pyc files
-        cpu_and_seconds(python, line)
-    imports, bare, first = [], [], []
-    for _ in range(5):
-        bare.append(cpu_and_seconds(python, "pass")[0])
-        imports.append(cpu_and_seconds(python, f"import {module}")[0])
-        first.append(cpu_and_seconds(python, code))
-    version = subprocess.run(
-        [python, "-c", f"import importlib.metadata as m; print(m.version({module!r}))"],
-        check=True, capture_output=True, text=True, cwd=tempfile.gettempdir(),
-    ).stdout.strip()  # fmt: skip
-    return {
-        "package": name,
-        "version": version,
-        "megabytes": size / 2**20,
-        "import_cpu_seconds": statistics.median(imports) - statistics.median(bare),
-        "first_result_cpu_seconds": statistics.median(cpu for cpu, _ in first),
-        "first_result_seconds": statistics.median(seconds for _, seconds in first),
-        "typed": (site / module / "py.typed").exists(),
-    }
+    described = subprocess.run(  # and writes .pyc files
+        [python, "-c", _DESCRIBE, module],
+        check=True, capture_output=True, text=True, cwd=tempfile.gettempdir(), env=_CLEAN,
+    ).stdout  # fmt: skip
+    row = {"package": name, "megabytes": size / 2**20, **row}
+    row |= json.loads(described.splitlines()[-1])
+    row["typed"] = (site / module / "py.typed").exists()
+    if row["commands"] and "help_cpu_seconds" not in row:
+        command = folder / "bin" / row["commands"][0]
+        try:
+            taken = [cpu_and_seconds(python, command, "--help")[0] for _ in range(5)]
+            row["help_cpu_seconds"] = statistics.median(taken)
+        except subprocess.CalledProcessError:  # weightwatcher 0.7.7: no such function
+            row["help_cpu_seconds"] = None
+    if "import_cpu_seconds" not in row:
+        cpu_and_seconds(python, "-c", code)
+        imports, bare, first = [], [], []
+        for _ in range(5):
+            bare.append(cpu_and_seconds(python, "-c", "pass")[0])
+            imports.append(cpu_and_seconds(python, "-c", f"import {module}")[0])
+            first.append(cpu_and_seconds(python, "-c", code))
+        row["import_cpu_seconds"] = statistics.median(imports) - statistics.median(bare)
+        row["first_result_cpu_seconds"] = statistics.median(cpu for cpu, _ in first)
+        row["first_result_seconds"] = statistics.median(seconds for _, seconds in first)
+        row["load"] = os.getloadavg()[0]
+    return row
+
+
+def share(row: dict, what: str) -> str:
+    """How many of the public functions and classes; "-" where __all__ names modules alone."""
+    return f"{row[what]} of {row['public']}" if row["public"] else "-"
 
 
 def table(rows: list[dict]) -> str:
     """The rows, as Markdown."""
     lines = [
-        "| package | MB installed | import, CPU s | first result, CPU s | py.typed |",
-        "|---|---|---|---|---|",
+        "| package | MB installed | import, CPU s | first result, CPU s | `--help`, CPU s"
+        " | py.typed | arguments typed | docstrings |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        seconds = row.get("help_cpu_seconds")
+        shown = "fails" if row["commands"] else "no command"
         lines.append(
             f"| {row['package']} {row['version']} | {row['megabytes']:,.0f} |"
             f" {row['import_cpu_seconds']:.2f} | {row['first_result_cpu_seconds']:.2f} |"
+            f" {shown if seconds is None else f'{seconds:.2f}'} |"
             f" {'yes' if row['typed'] else 'no'} |"
+            f" {share(row, 'annotated')} | {share(row, 'documented')} |"
         )
     return "\n".join(lines)
 
@@ -116,13 +165,15 @@ def main() -> None:
     args = parser.parse_args()
     rows = {row["package"]: row for row in common.earlier_rows("peers")}
     for name in args.only.split(","):
-        if name in rows and not args.again:
+        earlier = {} if args.again else rows.get(name, {})
+        if "documented" in earlier:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            rows[name] = measure(name, pathlib.Path(folder) / "venv")
-        ordered = [rows[name] for name in PACKAGES if name in rows]
-        common.write("peers", {"rows": ordered}, table(ordered))
-    ordered = [rows[name] for name in PACKAGES if name in rows]
+            rows[name] = measure(name, pathlib.Path(folder) / "venv", earlier)
+        ordered = [rows[name] for name in PACKAGES if "documented" in rows.get(name, {})]
+        kept = [rows[name] for name in PACKAGES if name in rows]
+        common.write("peers", {"rows": kept}, table(ordered))
+    ordered = [rows[name] for name in PACKAGES if "documented" in rows.get(name, {})]
     common.update_document("peers.md", "measured", f"\n{table(ordered)}\n")
     print(table(ordered))
 

@@ -9,12 +9,9 @@ likelihood where a package gives them. weightwatcher's search is that of its eig
 What was measured stays; `--table` only writes the table of docs/fit.md anew, from the json.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import math
-import pathlib
 import statistics
 import time
 import warnings
@@ -144,14 +141,7 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=pathlib.Path, help="folder of npz files")
-    parser.add_argument("--table", action="store_true", help="write the table from the json")
-    args = parser.parse_args()
-    if args.table:
-        result = json.loads((common.RESULTS / "peers_fit.json").read_text())
-        common.update_document("fit.md", "peers_fit", table(result["rows"]))
-        return
+    args = common.layer_arguments(__doc__, "peers_fit", table)
     rows = common.earlier_rows("peers_fit")
     done = {(row["layer"], row["task"], row["by"]) for row in rows}
     warm = set()

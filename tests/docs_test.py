@@ -36,8 +36,6 @@ def python(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in PAGES if python(path)], ids=name)
 def test_code(path, tmp_path, monkeypatch, capsys):
-    if "runs/" in python(path) or "model, params, batch" in python(path):
-        pytest.skip("it is of what the reader has")
     monkeypatch.chdir(tmp_path)
     with INITIALIZERS.restored():  # what a page registers is its own, not the catalogue's
         exec(compile(python(path), str(path), "exec"), {"__name__": "page"})

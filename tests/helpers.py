@@ -1,16 +1,19 @@
 """What several test modules use: the launcher as a subprocess, and what a run leaves."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+from tensorboardX.proto import event_pb2
 
 from initjax.data import Dataset
 from initjax.models import create_model, model_names
@@ -138,3 +141,14 @@ def compiled_once(folder):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+def read_events(folder):
+    """The events in all files of a folder; a record is length, checksum, event, checksum."""
+    events = []
+    for path in sorted((folder / "tensorboard").iterdir()):
+        stream = io.BytesIO(path.read_bytes())
+        while head := stream.read(12):
+            events.append(event_pb2.Event.FromString(stream.read(struct.unpack("<Q", head[:8])[0])))
+            stream.read(4)
+    return events

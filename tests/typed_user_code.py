@@ -23,3 +23,8 @@ laws: list[Initializer] = [init, heavy, he_normal()]
 assert_type(initjax.gain("tanh"), float)
 assert_type(point.weight_variance, float)
 assert_type(initjax.__version__, str)
+
+slip = initjax.he_norml  # type: ignore  # a slip is seen: __getattr__ hides from checkers
+initjax.he_normal(activatoin="tanh")  # type: ignore  # and of a factory's argument
+assert_type(he_normal(activation="tanh")(jax.random.key(0), (3, 3)), jax.Array)
+assert_type(initjax.distributions.Laplace().sample(jax.random.key(0), (3,)), jax.Array)

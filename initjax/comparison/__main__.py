@@ -29,11 +29,7 @@ from initjax.support.text import printable
 
 def create_parser() -> command.Parser:
     """The parser of the command line's flags."""
-    parser = command.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command.Parser(description=__doc__)
     add = parser.add_argument
     add("paths", nargs="+", metavar="RUN_OR_RESULTS", help="folders of runs, and files of rows")
     add(

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from initjax.support.pictures import styled
 
+
+@styled
 def plot_bands(
     panels: Mapping[str, Mapping[str, tuple[Sequence, Sequence, Sequence, Sequence]]],
     path: pathlib.Path,

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ class Comparison(NamedTuple):
 
 def compare(
     make_model: str | Callable[[Any], Any],
-    data,
+    data: Any,
     starts: Sequence[str] | Mapping[str, Any],
     seeds: int | Sequence[int],
     *,
@@ -48,10 +49,10 @@ def compare(
     until_decided: int = 0,
     baseline: str = "",
     margin: float | None = None,
-    folder=None,
+    folder: str | os.PathLike[str] | None = None,
     method: str = "auto",
     listener: Any = None,
-    **settings,
+    **settings: Any,
 ) -> Comparison:
     """Trains a model from several starts over several seeds, in silence, and judges.
 

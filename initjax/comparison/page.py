@@ -1,6 +1,5 @@
 """A verdict as one HTML page without external parts: the answer, tables, pictures, meanings."""
 
-import html
 from collections.abc import Mapping, Sequence
 
 from initjax.comparison import pictures
@@ -28,59 +27,28 @@ from initjax.comparison.tables import (
     sentences,
     title_of,
 )
-from initjax.support.text import printable
+from initjax.support.pages import escape, page
 
 _MOST_ANSWERS = 4  # in the box on top
 _MOST_PICTURED = 12  # settings with pictures: each takes a second and 300 kB
 
 _STYLE = """
-:root { --ink: #222; --paper: #fff; --soft: #5c5c5c; --line: #ddd; --box: #f3f6fa; --mark: #2f7fc1;
-  color-scheme: light dark; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e2e2e2; --paper: #16181b; --soft: #a8a8a8;
-  --line: #3a3d42; --box: #20252c; } }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1160px; margin: 1.5em auto;
-  padding: 0 1em; color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
-h1 { font-size: 1.5em; line-height: 1.25; } h2 { font-size: 1.25em; margin: 2em 0 .5em; }
-h3 { font-size: 1.05em; margin: 1.6em 0 .4em; }
-.answer { background: var(--box); border-left: 4px solid var(--mark); padding: .5em 1em; }
-.answer p { margin: .4em 0; } .answer p.first { font-weight: 600; font-size: 1.08em; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; }
-td, th { padding: .3em .8em .3em 0; text-align: right; border-bottom: 1px solid var(--line);
-  font-variant-numeric: tabular-nums; white-space: nowrap; vertical-align: bottom; }
-th { color: var(--soft); font-weight: 500; }
+td, th { text-align: right; }
 td:first-child, th:first-child, .text { text-align: left; }
 td:first-child { white-space: normal; min-width: 11em; max-width: 24em; }
 td.start { position: relative; padding-left: 1.2em; }
 .dot { position: absolute; left: 0; top: .72em; width: .7em; height: .7em; border-radius: 50%; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr));
   gap: 1em 2em; margin: 1em 0; }
-figure { margin: 0; } img { width: 100%; max-width: 680px; height: auto; }
-figcaption, footer, .soft { color: var(--soft); font-size: 13px; }
-figcaption b { color: var(--ink); font-weight: 600; }
-li { margin: .25em 0; } details { margin: .8em 0; } summary { cursor: pointer; }
-footer { margin-top: 2.5em; border-top: 1px solid var(--line); padding-top: .8em; }
-footer dl { display: grid; grid-template-columns: max-content 1fr; gap: .1em 1em; margin: 0; }
-footer dd { margin: 0; }
+img { width: 100%; max-width: 680px; height: auto; }
 """
-
-
-def _escape(text: str) -> str:
-    return html.escape(printable(text))
 
 
 def html_page(verdict: Verdict, runs: Sequence[Run], about: Mapping[str, str]) -> str:
     """A page without external parts: the answer, tables, pictures, and what the numbers mean."""
     title = f"Comparison of {count(len(verdict.starts), 'start')}: {', '.join(verdict.starts[:4])}"
     title += ", ..." if len(verdict.starts) > 4 else ""
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>{_escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_escape(title)}</h1>",
-        *_answer(verdict),
-    ]
+    parts = _answer(verdict)
     for overall in verdict.overall:
         parts += _overall(overall, verdict)
     for i, setting in enumerate(verdict.settings):
@@ -90,9 +58,7 @@ def html_page(verdict: Verdict, runs: Sequence[Run], about: Mapping[str, str]) -
     if verdict.notes:
         parts += ["<h2>How the runs came about</h2>", _list(verdict.notes)]
     parts += _meaning(verdict)
-    facts = "".join(f"<dt>{_escape(k)}</dt><dd>{_escape(str(v))}</dd>" for k, v in about.items())
-    parts.append(f"<footer><p>This report was made with</p><dl>{facts}</dl></footer></body></html>")
-    return "\n".join(parts) + "\n"
+    return page(title, _STYLE, parts, dict(about))
 
 
 def _answer(verdict: Verdict) -> list[str]:
@@ -109,9 +75,9 @@ def _answer(verdict: Verdict) -> list[str]:
         said = sentences(contest, verdict)
         if len(said) != 1:
             said = [describe_many(contest.pairs, reference_of(contest, verdict)), *said]
-        parts.append(f"<p class='first'>{_escape(head + said[0])}</p>")
+        parts.append(f"<p class='first'>{escape(head + said[0])}</p>")
         if i == 0:
-            parts += [f"<p>{_escape(text)}</p>" for text in said[1:]]
+            parts += [f"<p>{escape(text)}</p>" for text in said[1:]]
     if not each:
         parts.append("<p class='first'>There are no test runs to judge.</p>")
     return [*parts, "</div>"]
@@ -122,14 +88,14 @@ def _grid(header: Sequence[str], rows: Sequence[tuple[str | None, Sequence[str]]
     lines = ["<div class='wide'><table><tr>"]
     texts = [i for i, name in enumerate(header) if name in ("verdict", "reasons", "b", "best rate")]
     kind = [" class='text'" if i in texts else "" for i in range(len(header))]
-    lines += [f"<th{k}>{_escape(name)}</th>" for k, name in zip(kind, header, strict=True)]
+    lines += [f"<th{k}>{escape(name)}</th>" for k, name in zip(kind, header, strict=True)]
     lines.append("</tr>")
     for start, cells in rows:
         dot = ""
         if start in verdict.starts:
             color = pictures.color_of(start, verdict.starts)
             dot = f"<span class='dot' style='background:{color}'></span>"
-        inner = [f"<td{k}>{_escape(cell)}</td>" for k, cell in zip(kind, cells, strict=True)]
+        inner = [f"<td{k}>{escape(cell)}</td>" for k, cell in zip(kind, cells, strict=True)]
         if dot:
             inner[0] = inner[0].replace("<td>", f"<td class='start'>{dot}", 1)
         lines.append(f"<tr>{''.join(inner)}</tr>")
@@ -137,9 +103,7 @@ def _grid(header: Sequence[str], rows: Sequence[tuple[str | None, Sequence[str]]
 
 
 def _list(items: Sequence[str]) -> str:
-    return (
-        "<ul>" + "".join(f"<li>{_escape(item)}</li>" for item in items) + "</ul>" if items else ""
-    )
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
 
 
 def _overall(overall: Overall, verdict: Verdict) -> list[str]:
@@ -162,7 +126,7 @@ def _overall(overall: Overall, verdict: Verdict) -> list[str]:
             " 0 for one that always takes over 4 times as long."
         )
     return [
-        f"<h2>{_escape(f'Over {len(overall.settings)} settings, {overall.title}')}</h2>",
+        f"<h2>{escape(f'Over {len(overall.settings)} settings, {overall.title}')}</h2>",
         _grid(header, rows, verdict),
         f"<p class='soft'>{caption}</p>",
         _list([*margin_note(overall.pairs, verdict), *count_settings(overall)]),
@@ -174,15 +138,15 @@ def _setting(setting: Setting, verdict: Verdict, runs: Sequence[Run], pictured: 
     parts = []
     own = [run for run in runs if dict(run.setting) == setting.values]
     if len(verdict.settings) > 1:
-        parts.append(f"<h2>{_escape(setting.name)}</h2>")
+        parts.append(f"<h2>{escape(setting.name)}</h2>")
     if setting.notes:
         parts.append(_list(setting.notes))
     for i, contest in enumerate(setting.contests):
         heading = contest.title or "Starts by accuracy"
-        parts.append(f"<h3>{_escape(capitalize(heading))}</h3>")
+        parts.append(f"<h3>{escape(capitalize(heading))}</h3>")
         header, rows = columns(contest, verdict, most_steps=3)
         parts.append(_grid(header, rows, verdict))
-        parts.append(f"<p class='soft'>{_escape(_explain(contest, verdict))}</p>")
+        parts.append(f"<p class='soft'>{escape(_explain(contest, verdict))}</p>")
         # The box on top has those of the first.
         said = sentences(contest, verdict) if i or verdict.settings[1:] else []
         parts.append(_list([*said, *margin_note(contest.pairs, verdict), *contest.notes]))
@@ -193,7 +157,7 @@ def _setting(setting: Setting, verdict: Verdict, runs: Sequence[Run], pictured: 
     parts += _rates(setting, verdict, own, pictured)
     shared = ", ".join(f"{name}={value}" for name, value in setting.values.items())
     if shared:
-        parts.append(f"<p class='soft'>Setting: {_escape(shared)}</p>")
+        parts.append(f"<p class='soft'>Setting: {escape(shared)}</p>")
     return parts
 
 
@@ -247,8 +211,8 @@ def _figure(heading, caption, draw) -> str:
     return (
         "<figure><picture>"
         f"<source media='(prefers-color-scheme: dark)' srcset='{images['dark']}'>"
-        f"<img alt='{_escape(heading)}' src='{images['light']}'></picture>"
-        f"<figcaption><b>{_escape(heading)}.</b> {_escape(caption)}</figcaption></figure>"
+        f"<img alt='{escape(heading)}' src='{images['light']}'></picture>"
+        f"<figcaption><b>{escape(heading)}.</b> {escape(caption)}</figcaption></figure>"
     )
 
 

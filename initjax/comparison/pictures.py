@@ -14,11 +14,10 @@ from matplotlib.figure import Figure  # not pyplot: no global state, and no scre
 from initjax.comparison.results import Contest, RateCurve
 from initjax.comparison.rows import Run
 from initjax.comparison.statistics import t_interval
-from initjax.comparison.texts import shorten
+from initjax.support.pictures import COLORS
+from initjax.support.tables import shorten
 from initjax.support.text import drawable, printable
 
-# Told apart on white and on black, and by most eyes that do not see all colors.
-_COLORS = ("#2f7fc1", "#e08e00", "#1a9a6c", "#c8609a", "#4fb3e0", "#d5541c", "#8c6bb1", "#8a8a8a")
 _DASHES = ("-", "--", ":", "-.")
 _INKS = {"light": "#222222", "dark": "#dddddd"}
 _MOST_IN_LEGEND = 8
@@ -32,11 +31,11 @@ Draw = Callable[[], Figure | None]
 
 def color_of(start: str, starts: Sequence[str]) -> str:
     """The color of a start in all pictures and tables."""
-    return _COLORS[list(starts).index(start) % len(_COLORS)]
+    return COLORS[list(starts).index(start) % len(COLORS)]
 
 
 def _style(start, starts) -> dict[str, str]:
-    turn = list(starts).index(start) // len(_COLORS) % len(_DASHES)
+    turn = list(starts).index(start) // len(COLORS) % len(_DASHES)
     return {"color": color_of(start, starts), "linestyle": _DASHES[turn]}
 
 
@@ -66,7 +65,8 @@ def _create(**labels):
     axis.set(**labels)
     axis.grid(alpha=0.25)
     if axis.get_xscale() == "linear":
-        axis.xaxis.set_major_locator(ticker.MaxNLocator(5))  # long numbers of steps have room
+        # Long numbers of steps have room, and no step is a fraction.
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=labels["xlabel"] == "step"))
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     return figure, axis

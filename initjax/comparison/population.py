@@ -151,7 +151,7 @@ def run_jobs(
     jobs: Sequence[Job],
     dataset: data.Dataset | None = None,
     *,
-    folder: str | os.PathLike | None = None,
+    folder: str | os.PathLike[str] | None = None,
     method: str = "auto",
     listener: Listener | None = None,
 ) -> list[Run]:

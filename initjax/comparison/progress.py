@@ -113,7 +113,7 @@ class Terminal:
             self._bar = tqdm.tqdm(
                 file=self._stream,
                 unit="step",
-                bar_format="{l_bar}{bar}|{postfix}",
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} steps{postfix}",
                 ncols=self._size.columns,
                 nrows=self._size.lines,
             )
@@ -176,12 +176,12 @@ def table_of_means(runs: Sequence[Run]) -> list[str]:
         name = start + (f", rate {rate:g}" if rates and rate else "")
         name += f" ({phase})" * (phase != "test")
         mean = sum(values) / len(values) if values else math.nan
-        sd = math.nan
+        sd = "     -"  # of one run there is none
         if len(values) > 1:
-            sd = math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1))
+            sd = f"{math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1)):.4f}"
         failed = len(members) - len(values)
         lines.append(
-            f"{name:<40} {len(members):>4}  {mean:.4f}  sd {sd:.4f}"
+            f"{name:<40} {len(members):>4}  {mean:.4f}  sd {sd}"
             + (f"  {failed} failed" if failed else "")
         )
     return lines

@@ -13,7 +13,7 @@ from initjax.comparison.results import (
     Start,
     Verdict,
 )
-from initjax.comparison.texts import align, shorten
+from initjax.support.tables import align, shorten
 from initjax.support.text import printable
 
 _MOST_SENTENCES = 6  # of more pairs, those with the leader or baseline are told

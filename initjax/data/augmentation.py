@@ -7,6 +7,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 # The last is applied to the files of streamed images, where they are decoded.
 AUGMENTATIONS = ("none", "crop", "crop_flip", "random_resized_crop")
@@ -39,7 +40,7 @@ class Normalization:
     mean: np.ndarray
     std: np.ndarray
 
-    def __call__(self, images) -> jax.Array:
+    def __call__(self, images: ArrayLike) -> jax.Array:
         return normalize(jnp.asarray(images), self.mean, self.std)
 
 

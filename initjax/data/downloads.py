@@ -29,7 +29,7 @@ from initjax.support.text import first_line
 Examples = Iterator[tuple[int, dict]]
 
 
-def find_builder(name: str, data_dir: str | os.PathLike | None):
+def find_builder(name: str, data_dir: str | os.PathLike[str] | None):
     """The TFDS builder of `name`, prepared or not; it knows the features and files of the set.
 
     Args:
@@ -119,7 +119,7 @@ def ensure_prepared(builder, download: bool = False):
 
 def prepare(
     name: str,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     sources: Mapping[str, str] | None = None,
     checksums: Mapping[str, tuple[int, str]] | None = None,
 ) -> None:

@@ -18,7 +18,7 @@ _FILES = ("features.json", "dataset_info.json")
 _KEYS = ("pythonClassName", "python_class_name", "type")
 
 
-def check_descriptions(name: str, data_dir: str | os.PathLike | None) -> None:
+def check_descriptions(name: str, data_dir: str | os.PathLike[str] | None) -> None:
     """Checks all that lies prepared under the bare `name`, in whatever version.
 
     Raises:

@@ -14,7 +14,7 @@ from initjax.support.errors import UserError
 
 def load(
     name: str = "digits",
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     download: bool = False,
     stream: bool | None = False,

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 import PIL.Image
+from jax.typing import ArrayLike
 
 from initjax.data.dataset import Dataset, check_labels, check_memory, check_num_classes
 from initjax.data.images import PIL_MODES, resize
@@ -45,10 +46,10 @@ def load_own(name: str, image_size: int | None = None) -> Dataset:
 
 
 def from_arrays(
-    train_images,
-    train_labels,
-    test_images,
-    test_labels,
+    train_images: ArrayLike,
+    train_labels: ArrayLike,
+    test_images: ArrayLike,
+    test_labels: ArrayLike,
     *,
     name: str = "own",
     num_classes: int | None = None,

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 from absl import flags
 
 from initjax.data.caches import read_arrays, write_arrays
 from initjax.data.dataset import Dataset, byte_statistics
 from initjax.data.images import Crop
 from initjax.data.records import Records
+from initjax.support.bars import bar
 from initjax.support.errors import UserError
 from initjax.support.text import first_line
 
@@ -216,22 +216,16 @@ class StreamedDataset(Dataset):
         if facts is not None and self._agree(facts):
             return facts
         parts = np.array_split(np.arange(len(self.train)), -(-len(self.train) // _PART))
-        batches = tqdm.tqdm(
-            read_batches(self.train, [Row(part) for part in parts]),
-            total=len(parts),
-            desc="Mean and standard deviation",
-            unit_scale=_PART,
-            unit="image",
-            disable=not sys.stderr.isatty(),
-        )
         counts = np.zeros(self.num_classes, np.int64)
+        with bar(len(self.train), "images", "mean and standard deviation") as shown:
 
-        def images_of(batches):
-            for images, labels in batches:
-                np.add.at(counts, labels, 1)
-                yield images
+            def read():
+                for images, labels in read_batches(self.train, [Row(part) for part in parts]):
+                    np.add.at(counts, labels, 1)
+                    yield images
+                    shown.update(len(images))
 
-        mean, std = byte_statistics(images_of(batches))
+            mean, std = byte_statistics(read())
         facts = {"mean": mean, "std": std, "label_counts": counts}
         write_arrays(self.facts, facts)
         return facts

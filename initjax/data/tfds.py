@@ -5,11 +5,9 @@ import hashlib
 import math
 import os
 import pathlib
-import sys
 from collections.abc import Iterator
 
 import numpy as np
-import tqdm
 from absl import logging
 
 from initjax.data.caches import read_arrays, write_arrays
@@ -19,6 +17,7 @@ from initjax.data.images import PIL_MODES
 from initjax.data.records import Records, encoded_source, open_split
 from initjax.data.stream import STREAM_SHARE, streamed
 from initjax.support import extras
+from initjax.support.bars import bar
 from initjax.support.errors import UserError
 from initjax.support.fetch import cache_folder
 from initjax.support.files import user_path
@@ -166,20 +165,14 @@ def _find_image_and_label(builder) -> tuple[str, str]:
 
 def _decode(splits: dict[str, Records]) -> dict[str, np.ndarray]:
     """The arrays of a Dataset, by "train" and "test"."""
-    bar = tqdm.tqdm(
-        total=sum(map(len, splits.values())),
-        desc="Decoding",
-        unit="image",
-        disable=not sys.stderr.isatty(),
-    )
     arrays = {}
-    with bar:
+    with bar(sum(map(len, splits.values())), "images", "decoding") as shown:
         for prefix, records in splits.items():
             images = np.empty((len(records), *records.shape), np.uint8)
             labels = np.empty(len(records), np.int32)
             for i, example in enumerate(records):
                 images[i], labels[i] = example
-                bar.update()
+                shown.update()
             arrays |= {f"{prefix}_images": images, f"{prefix}_labels": labels}
     return arrays
 

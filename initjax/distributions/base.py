@@ -10,13 +10,16 @@ import abc
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from initjax.support.dtypes import compute_dtype
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +30,13 @@ class Distribution(abc.ABC):
     `log_prob`, `cdf`, `icdf` and `draw`.
     """
 
-    mean = 0.0
     # Arguments for which the law is tested.
     examples: ClassVar[tuple[tuple[float, ...], ...]] = ((),)
+
+    @property
+    def mean(self) -> float:
+        """E[w]."""
+        return 0.0
 
     @property
     @abc.abstractmethod
@@ -47,29 +54,39 @@ class Distribution(abc.ABC):
         """Fourth central moment over the squared variance; 3 for a normal law."""
 
     @abc.abstractmethod
-    def log_prob(self, x):
+    def log_prob(self, x: ArrayLike) -> jax.Array:
         """Natural logarithm of the density at `x`; -inf outside the support."""
 
     @abc.abstractmethod
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> jax.Array:
         """P(w <= x)."""
 
     @abc.abstractmethod
-    def icdf(self, p) -> Any:
+    def icdf(self, p: ArrayLike) -> Any:
         """The quantile: the x with cdf(x) = p, for p in [0, 1]."""
 
     @abc.abstractmethod
-    def draw(self, key, shape, dtype, out_sharding) -> jax.Array:
+    def draw(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         """Samples of the real dtype float32 or float64."""
 
-    def draw_complex(self, key, shape, dtype, out_sharding):
+    def draw_complex(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         """Complex samples with E|w|^2 = std^2: independent parts, each over sqrt(2)."""
         key_real, key_imag = jax.random.split(key)
         real = self.draw(key_real, shape, dtype, out_sharding)
         imag = self.draw(key_imag, shape, dtype, out_sharding)
         return jax.lax.complex(real, imag) * np.sqrt(dtype.type(0.5))
 
-    def sample(self, key, shape=(), dtype=None, out_sharding=None):
+    def sample(
+        self,
+        key: jax.Array,
+        shape: Sequence[int] = (),
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         """Independent samples.
 
         Args:
@@ -84,7 +101,14 @@ class Distribution(abc.ABC):
         """
         return self.sample_scaled(key, shape, dtype, 1.0, out_sharding)
 
-    def sample_scaled(self, key, shape, dtype, multiplier, out_sharding=None):
+    def sample_scaled(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None,
+        multiplier: Any,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         """`multiplier` times `sample(...)`, cast last."""
         real_dtype = compute_dtype(dtype)
         dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
@@ -97,7 +121,14 @@ class Distribution(abc.ABC):
             w = self.draw_scaled(key, shape, real_dtype, multiplier, out_sharding)
         return w.astype(dtype)
 
-    def draw_scaled(self, key, shape, dtype, multiplier, out_sharding):
+    def draw_scaled(
+        self,
+        key: jax.Array,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        multiplier: Any,
+        out_sharding: Sharding,
+    ) -> jax.Array:
         """`multiplier` times `draw(...)`, as one compiled program."""
         return _draw_scaled(self.draw, key, shape, dtype, multiplier, out_sharding)
 
@@ -111,7 +142,9 @@ def _draw_scaled(draw, key, shape, dtype, multiplier, out_sharding):
     return draw(key, shape, dtype, out_sharding) * multiplier
 
 
-def random_sign_and_probability(key, shape, dtype, out_sharding):
+def random_sign_and_probability(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+) -> tuple[jax.Array, jax.Array]:
     """(a fair bool, v uniform in (0, 1]) of one random word each: what a symmetric law needs.
 
     The low bit is the sign; the high bits are v = (n + 1/2) 2^-digits, never 0.
@@ -124,7 +157,13 @@ def random_sign_and_probability(key, shape, dtype, out_sharding):
     return (bits & word(1)).astype(bool), v
 
 
-def polar(modulus, key, shape, dtype, out_sharding):
+def polar(
+    modulus: jax.Array,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    out_sharding: Sharding,
+) -> jax.Array:
     """modulus * exp(i angle) with uniform angles."""
     angle = jax.random.uniform(key, shape, dtype, 0, 2 * math.pi, out_sharding=out_sharding)
     return jax.lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle))

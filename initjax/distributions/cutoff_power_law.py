@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from initjax.distributions.family import Law
 from initjax.distributions.laws import LAWS, drawn
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import finite, positive
 
@@ -30,45 +31,45 @@ class CutoffPowerLaw(SymmetricTabulated):
 
     alpha: float = 1.0
     ratio: float = 100.0
-    examples = (
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = (
         *((alpha, math.inf) for alpha in (-1.0, 0.0, 0.5, 0.9)),
         *((alpha, ratio) for alpha in (0.5, 1.0, 2.5) for ratio in (0.5, 10.0, 1000.0)),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", finite(self.alpha, "alpha"))
         if self.ratio != math.inf or self.alpha >= 1:
             object.__setattr__(self, "ratio", positive(self.ratio, "ratio"))
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(_integrals(*self.shapes)[3][2])
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         moments = _integrals(*self.shapes)[3]
         return float(moments[4] / moments[2] ** 2)
 
     @property
-    def domain(self):
+    def domain(self) -> tuple[float, float]:
         return 1 / self.ratio, math.inf
 
     @staticmethod
-    def log_density(lib, x, alpha, ratio):
+    def log_density(lib: Library, x: Any, alpha: Any, ratio: Any) -> Any:
         return _log_density(lib, x, alpha, 1 / ratio, 1.0)
 
     @staticmethod
-    def above(lib, x, alpha, ratio):
+    def above(lib: Library, x: Any, alpha: Any, ratio: Any) -> Any:
         y, _, log_above, _ = _integrals(alpha, ratio)
         log_x = lib.np.log(lib.np.maximum(x, 1e-300))
         return lib.np.exp(lib.np.interp(log_x, y[:-1], log_above[:-1], right=-math.inf))
 
-    def magnitude_isf(self, p):
+    def magnitude_isf(self, p: np.ndarray) -> np.ndarray:
         y, _, log_above, _ = _integrals(*self.shapes)
         # Where the mass above is 0 in float64, no p is.
         return np.exp(np.interp(-np.log(p), -log_above[:-1], y[:-1]))
 
-    def magnitude_ppf(self, p):
+    def magnitude_ppf(self, p: np.ndarray) -> np.ndarray:
         y, log_below, *_ = _integrals(*self.shapes)
         if self.ratio == math.inf:
             return np.exp(np.interp(np.log(p), log_below, y, left=y[0]))

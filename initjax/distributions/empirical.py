@@ -4,14 +4,17 @@ import dataclasses
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.laws import drawn
 from initjax.distributions.tabulated import grid, interpolate, random_cell, with_differences
 from initjax.support.arguments import finite
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 _EMPIRICAL_CELL_BITS = 3
 
@@ -34,7 +37,7 @@ class Empirical(Distribution):
         return np.concatenate([low, 1 - low[-2::-1]])
 
     @classmethod
-    def fit(cls, samples) -> "Empirical":
+    def fit(cls, samples: ArrayLike) -> "Empirical":
         """The quantiles of an array of weights, of any shape.
 
         >>> round(Empirical.fit(np.linspace(-1, 1, 10_001)).std, 3)
@@ -45,7 +48,7 @@ class Empirical(Distribution):
             raise UserError(f"samples: {values.size} values, not all finite or fewer than 2.")
         return cls(tuple(np.quantile(values, cls.probabilities()).tolist()))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         quantiles = tuple(finite(q, "quantiles") for q in self.quantiles)
         object.__setattr__(self, "quantiles", quantiles)
         expected = len(self.probabilities())
@@ -74,18 +77,18 @@ class Empirical(Distribution):
         return mean, variance, self._raw_moment(4, mean)
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         return self._moments[0]
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(self._moments[1])
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return self._moments[2] / self._moments[1] ** 2
 
-    def log_prob(self, x):
+    def log_prob(self, x: ArrayLike) -> jax.Array:
         p, q = self._knots()
         with np.errstate(divide="ignore"):
             log_density = np.log(np.diff(p)) - np.log(np.diff(q))
@@ -93,14 +96,16 @@ class Empirical(Distribution):
         inside = (x >= q[0]) & (x <= q[-1])
         return jnp.where(inside, jnp.asarray(log_density)[index], -jnp.inf)
 
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> jax.Array:
         p, q = self._knots()
         return jnp.interp(x, q, p, left=0.0, right=1.0)
 
-    def icdf(self, p):
+    def icdf(self, p: ArrayLike) -> jax.Array:
         return jnp.interp(p, *self._knots())
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def draw(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         q = np.asarray(self.quantiles)
         half = len(q) // 2 + 1
         # Quantiles from below up to the median, and from above down to it.

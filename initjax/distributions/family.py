@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
         """The bins' geometric middles."""
         return np.sqrt(np.maximum(self.lower, 1e-300)) * np.sqrt(self.upper)
 
-    def mean(self, function: Callable) -> float:
+    def mean(self, function: Callable[..., Any]) -> float:
         """The mean of a function of |w| / unit."""
         return float((self.counts * function(self.middle)).sum() / self.size)
 
@@ -68,13 +68,13 @@ class Law:
     """
 
     links: dict[str, str]
-    log_density: Callable
-    cdf: Callable
-    start: Callable
+    log_density: Callable[..., Any]
+    cdf: Callable[..., Any]
+    start: Callable[..., Any]
     make: Callable[..., Distribution]
     ends: str = ""
-    above: Callable | None = None
-    center: Callable | None = None
+    above: Callable[..., Any] | None = None
+    center: Callable[..., Any] | None = None
     limits: dict[str, "Law"] = dataclasses.field(default_factory=dict)
     contains: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ class Law:
             values[0] = np.exp(free[..., 0] - self.center(*values[1:]))
         return values
 
-    def free(self, parameters) -> np.ndarray:
+    def free(self, parameters: Any) -> np.ndarray:
         """The inverse of `parameters`, of [p] or of rows [..., p]."""
         rows = np.asarray(parameters, np.float64)
         columns = [_LINK[link](rows[..., i]) for i, link in enumerate(self.links.values())]
@@ -99,7 +99,9 @@ class Law:
         rows = np.asarray(self.start(sample), np.float64)
         return self.free(rows.reshape(-1, len(self.links)) if self.links else np.empty((1, 0)))
 
-    def report(self, free, covariance, unit):
+    def report(
+        self, free: np.ndarray, covariance: np.ndarray, unit: float
+    ) -> tuple[dict[str, float], dict[str, float], dict[str, tuple[float, float]]]:
         """(estimates, standard errors, 95 % intervals) by name, "scale" in units of the weights."""
         estimates, errors, intervals = {}, {}, {}
         shifts = 1e-5 * np.eye(len(free))
@@ -128,7 +130,9 @@ _LINK = {"log": np.log, "logit": lambda p: NUMPY.special.logit(p), "identity": l
 _INVERSE = {"log": np.exp, "logit": lambda x: NUMPY.special.expit(x), "identity": lambda x: x}
 
 
-def scale_law(distribution: type[Symmetric], links: dict[str, str], start: Callable, **more) -> Law:
+def scale_law(
+    distribution: type[Symmetric], links: dict[str, str], start: Callable[..., Any], **more: Any
+) -> Law:
     """A symmetric distribution times a scale, its first parameter; `more` as in `Law`."""
 
     def log_density(x, support, scale, *shapes):

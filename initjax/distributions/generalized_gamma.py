@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from initjax.distributions.family import Law
 from initjax.distributions.gamma import gamma_above, gamma_below, gamma_isf, gamma_ppf
 from initjax.distributions.laws import LAWS, fitted
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
@@ -67,9 +68,14 @@ class GeneralizedGamma(SymmetricTabulated):
 
     shape: float = 1.0
     power: float = 1.0
-    examples = ((0.3, 2.0), (0.9, 1.8), (1.0, 0.7), (3.0, 0.8))
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = (
+        (0.3, 2.0),
+        (0.9, 1.8),
+        (1.0, 0.7),
+        (3.0, 0.8),
+    )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "shape", positive(self.shape, "shape"))
         object.__setattr__(self, "power", positive(self.power, "power"))
 
@@ -78,29 +84,29 @@ class GeneralizedGamma(SymmetricTabulated):
         return math.exp(numerator - math.lgamma(self.shape / self.power))
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(self._moment(2))
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return self._moment(4) / self._moment(2) ** 2
 
     @staticmethod
-    def log_density(lib, x, shape, power):
+    def log_density(lib: Library, x: Any, shape: Any, power: Any) -> Any:
         # 0 log(0) is 0: at shape = 1 the density at 0 is finite.
         bend = lib.np.where(shape == 1, 0.0, (shape - 1) * lib.np.log(x))
         return np.log(power) - NUMPY.special.gammaln(shape / power) + bend - x**power
 
     @staticmethod
-    def below(lib, x, shape, power):
+    def below(lib: Library, x: Any, shape: Any, power: Any) -> Any:
         return gamma_below(lib, x, shape / power, power)
 
     @staticmethod
-    def above(lib, x, shape, power):
+    def above(lib: Library, x: Any, shape: Any, power: Any) -> Any:
         return gamma_above(lib, x, shape / power, power)
 
-    def magnitude_isf(self, p):
+    def magnitude_isf(self, p: np.ndarray) -> np.ndarray:
         return gamma_isf(p, self.shape / self.power, self.power)
 
-    def magnitude_ppf(self, p):
+    def magnitude_ppf(self, p: np.ndarray) -> np.ndarray:
         return gamma_ppf(p, self.shape / self.power, self.power)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from initjax.distributions.gamma import gamma_above, gamma_below, gamma_isf, gamma_ppf
 from initjax.distributions.laws import LAWS, fitted
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
@@ -41,36 +42,36 @@ class GeneralizedNormal(SymmetricTabulated):
     """
 
     power: float = 1.5
-    examples = ((0.5,), (1.0,), (1.5,), (2.0,), (8.0,))
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = ((0.5,), (1.0,), (1.5,), (2.0,), (8.0,))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "power", positive(self.power, "power"))
 
     def _moment(self, order):
         return math.exp(math.lgamma((order + 1) / self.power) - math.lgamma(1 / self.power))
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(self._moment(2))
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return self._moment(4) / self._moment(2) ** 2
 
     @staticmethod
-    def log_density(lib, x, power):
+    def log_density(lib: Library, x: Any, power: Any) -> Any:
         return np.log(power) - NUMPY.special.gammaln(1 / power) - x**power
 
     @staticmethod
-    def below(lib, x, power):
+    def below(lib: Library, x: Any, power: Any) -> Any:
         return gamma_below(lib, x, 1 / power, power)
 
     @staticmethod
-    def above(lib, x, power):
+    def above(lib: Library, x: Any, power: Any) -> Any:
         return gamma_above(lib, x, 1 / power, power)
 
-    def magnitude_isf(self, p):
+    def magnitude_isf(self, p: np.ndarray) -> np.ndarray:
         return gamma_isf(p, 1 / self.power, self.power)
 
-    def magnitude_ppf(self, p):
+    def magnitude_ppf(self, p: np.ndarray) -> np.ndarray:
         return gamma_ppf(p, 1 / self.power, self.power)

@@ -5,7 +5,7 @@ compared and reported in the order of the face.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.family import Law, scale_law
@@ -28,9 +28,9 @@ def drawn(distribution: type[Drawn]) -> type[Drawn]:
 
 def fitted(
     name: str,
-    start: Callable,
+    start: Callable[..., Any],
     *,
-    center: Callable | None = None,
+    center: Callable[..., Any] | None = None,
     limits: Mapping[str, Law] | None = None,
     contains: Sequence[str] = (),
     **links: str,

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from initjax.distributions.laws import fitted
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
@@ -28,21 +29,21 @@ class LogNormal(SymmetricTabulated):
     """
 
     sigma: float = 1.0
-    examples = ((0.3,), (1.0,), (3.0,))
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = ((0.3,), (1.0,), (3.0,))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "sigma", positive(self.sigma, "sigma"))
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.exp(self.sigma**2)
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return math.exp(4 * self.sigma**2)
 
     @staticmethod
-    def log_density(lib, x, sigma):
+    def log_density(lib: Library, x: Any, sigma: Any) -> Any:
         value = (
             -0.5 * (lib.np.log(x) / sigma) ** 2
             - lib.np.log(x * sigma)
@@ -51,15 +52,15 @@ class LogNormal(SymmetricTabulated):
         return lib.np.where(x == 0, -math.inf, value)
 
     @staticmethod
-    def below(lib, x, sigma):
+    def below(lib: Library, x: Any, sigma: Any) -> Any:
         return lib.special.ndtr(lib.np.log(lib.np.maximum(x, 1e-300)) / sigma)
 
     @staticmethod
-    def above(lib, x, sigma):
+    def above(lib: Library, x: Any, sigma: Any) -> Any:
         return lib.special.ndtr(-lib.np.log(lib.np.maximum(x, 1e-300)) / sigma)
 
-    def magnitude_isf(self, p):
+    def magnitude_isf(self, p: np.ndarray) -> np.ndarray:
         return np.exp(-self.sigma * NUMPY.special.ndtri(p))
 
-    def magnitude_ppf(self, p):
+    def magnitude_ppf(self, p: np.ndarray) -> np.ndarray:
         return np.exp(self.sigma * NUMPY.special.ndtri(p))

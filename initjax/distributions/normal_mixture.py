@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from initjax.distributions.laws import LAWS, fitted
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.normal import LOG_HALF_NORMAL
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
@@ -52,34 +53,34 @@ class NormalMixture(SymmetricTabulated):
 
     ratio: float = 2.0
     weight: float = 0.3
-    examples = ((2.0, 0.3), (3.0, 0.2), (0.1, 0.7))
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = ((2.0, 0.3), (3.0, 0.2), (0.1, 0.7))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", positive(self.ratio, "ratio"))
         object.__setattr__(self, "weight", positive(self.weight, "weight"))
         if self.weight >= 1:
             raise UserError(f"weight={self.weight} must be below 1.")
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(1 - self.weight + self.weight * self.ratio**2)
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return 3 * (1 - self.weight + self.weight * self.ratio**4) / self.std**4
 
     @staticmethod
-    def log_density(lib, x, ratio, weight):
+    def log_density(lib: Library, x: Any, ratio: Any, weight: Any) -> Any:
         narrow = np.log1p(-weight) - 0.5 * x * x
         wide = np.log(weight / ratio) - 0.5 * (x / ratio) ** 2
         return LOG_HALF_NORMAL + lib.np.logaddexp(narrow, wide)
 
     @staticmethod
-    def below(lib, x, ratio, weight):
+    def below(lib: Library, x: Any, ratio: Any, weight: Any) -> Any:
         return _mix(lib.special.erf, x, ratio, weight)
 
     @staticmethod
-    def above(lib, x, ratio, weight):
+    def above(lib: Library, x: Any, ratio: Any, weight: Any) -> Any:
         return _mix(lib.special.erfc, x, ratio, weight)
 
     @functools.cached_property
@@ -92,10 +93,10 @@ class NormalMixture(SymmetricTabulated):
         above, below = shares @ NUMPY.special.erfc(z), shares @ NUMPY.special.erf(z)
         return np.log(x), np.log(np.maximum(above, 1e-300)), np.log(below)
 
-    def magnitude_isf(self, p):
+    def magnitude_isf(self, p: np.ndarray) -> np.ndarray:
         log_size, log_above, _ = self._grid
         return np.exp(np.interp(-np.log(p), -log_above, log_size))
 
-    def magnitude_ppf(self, p):
+    def magnitude_ppf(self, p: np.ndarray) -> np.ndarray:
         log_size, _, log_below = self._grid
         return np.exp(np.interp(np.log(p), log_below, log_size))

@@ -2,23 +2,27 @@
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from initjax.distributions.base import random_sign_and_probability
 from initjax.distributions.family import Law
 from initjax.distributions.laws import LAWS, drawn
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.symmetric import Symmetric
 from initjax.support.arguments import finite
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 # Below this, (alpha - 1) L is zero: float32 could not hold it. expm1 and log1p are exact above it.
 _TINY_RATE = 1e-30
 
 
-def log_h(s, length):
+def log_h(s: Any, length: Any) -> Any:
     """log h(s, L), h(s, L) = (1 - e^(-s L)) / s and h(0, L) = L; L may be inf where s > 0.
 
     In float64, for numbers and NumPy arrays.
@@ -54,13 +58,13 @@ class SymmetricPowerLaw(Symmetric):
 
     alpha: float = 1.0
     ratio: float = 100.0
-    examples = tuple(
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = tuple(
         (alpha, ratio)
         for alpha in (-1.0, 0.5, 1 - 1e-8, 1.0, 1 + 1e-8, 2.5)
         for ratio in (1.5, 1000.0)
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", finite(self.alpha, "alpha"))
         if self.ratio != math.inf or self.alpha >= 1:
             object.__setattr__(self, "ratio", finite(self.ratio, "ratio"))
@@ -77,24 +81,24 @@ class SymmetricPowerLaw(Symmetric):
         return float(upper - lower)
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.exp(0.5 * self._log_moment(2))
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return math.exp(self._log_moment(4) - 2 * self._log_moment(2))
 
     @property
-    def domain(self):
+    def domain(self) -> tuple[float, float]:
         return 1 / self.ratio, 1.0
 
     @staticmethod
-    def log_density(lib, x, alpha, ratio, largest=1.0):
+    def log_density(lib: Library, x: Any, alpha: Any, ratio: Any, largest: Any = 1.0) -> Any:
         normalizer = log_h(1 - alpha, math.log(ratio))
         return -alpha * lib.np.log(x / largest) - math.log(largest) - normalizer
 
     @staticmethod
-    def above(lib, x, alpha, ratio):
+    def above(lib: Library, x: Any, alpha: Any, ratio: Any) -> Any:
         rate, length = abs(alpha - 1), math.log(ratio)
         distance = -lib.np.log(x)  # from the largest |w|; inf at 0
         if rate * length < _TINY_RATE:
@@ -124,13 +128,15 @@ class SymmetricPowerLaw(Symmetric):
         distance = self._log_distance(v)
         return jnp.exp(distance) / self.ratio if self.alpha > 1 else jnp.exp(-distance)
 
-    def icdf(self, p):
+    def icdf(self, p: ArrayLike) -> jax.Array:
         p = jnp.asarray(p)
         q = jnp.abs(2 * p - 1)  # P(|W| <= |w|)
         size = self._magnitude(1 - q if self.alpha > 1 else q)
         return jnp.where(p < 0.5, -size, size)
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def draw(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         negative, v = random_sign_and_probability(key, shape, dtype, out_sharding)
         size = self._magnitude(v)
         return jnp.where(negative, -size, size)

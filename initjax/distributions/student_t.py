@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from initjax.distributions.laws import LAWS, fitted
-from initjax.distributions.library import NUMPY
+from initjax.distributions.library import NUMPY, Library
 from initjax.distributions.tabulated import SymmetricTabulated
 from initjax.support.arguments import positive
 
@@ -35,37 +36,37 @@ class StudentT(SymmetricTabulated):
     """
 
     df: float = 5.0
-    examples = ((1.0,), (2.5,), (5.0,), (30.0,))
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = ((1.0,), (2.5,), (5.0,), (30.0,))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "df", positive(self.df, "df"))
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(self.df / (self.df - 2)) if self.df > 2 else math.inf
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         return 3 + 6 / (self.df - 4) if self.df > 4 else math.inf
 
     @staticmethod
-    def log_density(lib, x, df):
+    def log_density(lib: Library, x: Any, df: Any) -> Any:
         # Not the difference of two gammaln, which has no digit right at large df.
         normalizer = -NUMPY.special.betaln(df / 2, 0.5) - 0.5 * np.log(df) + math.log(2)
         return normalizer - 0.5 * (df + 1) * lib.np.log1p(x * x / df)
 
     @staticmethod
-    def below(lib, x, df):
+    def below(lib: Library, x: Any, df: Any) -> Any:
         return 1 - StudentT.above(lib, x, df)
 
     @staticmethod
-    def above(lib, x, df):
+    def above(lib: Library, x: Any, df: Any) -> Any:
         return lib.special.betainc(df / 2, 0.5, df / (df + x * x))
 
-    def magnitude_isf(self, p):
+    def magnitude_isf(self, p: np.ndarray) -> np.ndarray:
         return np.abs(NUMPY.special.stdtrit(self.df, p / 2))  # abs: at p = 0 it is +inf
 
-    def magnitude_ppf(self, p):
+    def magnitude_ppf(self, p: np.ndarray) -> np.ndarray:
         # x^2 / (df + x^2) has a beta law: no cancellation around 0, where isf(1/2 - p/2) has one.
         share = NUMPY.special.betaincinv(0.5, self.df / 2, p)
         return np.sqrt(self.df * share / (1 - share))

@@ -5,7 +5,9 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.library import JAX, Library
@@ -29,29 +31,29 @@ class Symmetric(Distribution):
 
     @staticmethod
     @abc.abstractmethod
-    def log_density(lib: Library, x, *shapes) -> Any:
+    def log_density(lib: Library, x: Any, *shapes: Any) -> Any:
         """Natural logarithm of the density of |w| at x, inside the domain."""
 
     @staticmethod
-    def below(lib: Library, x, *shapes):
+    def below(lib: Library, x: Any, *shapes: Any) -> Any:
         """P(|w| <= x), without cancellation at small x: a law that is fitted needs it."""
         raise NotImplementedError
 
     @staticmethod
     @abc.abstractmethod
-    def above(lib: Library, x, *shapes) -> Any:
+    def above(lib: Library, x: Any, *shapes: Any) -> Any:
         """P(|w| > x), without cancellation at large x."""
 
     # NumPy's float64 of the parameters would make the results float64 under x64: cast back.
 
-    def log_prob(self, x):
+    def log_prob(self, x: ArrayLike) -> jax.Array:
         x = _floating(x)
         size, (low, high) = jnp.abs(x), self.domain
         outside = (size < low) | (size > high) | jnp.isinf(size)
         value = self.log_density(JAX, jnp.where(outside, 1.0, size), *self.shapes) - math.log(2)
         return jnp.where(outside, -jnp.inf, value).astype(x.dtype)
 
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> jax.Array:
         x = _floating(x)
         size, (low, high) = jnp.abs(x), self.domain
         tail = 0.5 * self.above(JAX, jnp.clip(size, low, high), *self.shapes)

@@ -13,14 +13,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from initjax.distributions.symmetric import Symmetric
+from initjax.support.types import Sharding
 
 _CELL_BITS = 6  # 64 cells an octave: sampled probabilities are exact to 2e-5
 _LINEAR_ERROR = 1.5e-5  # largest error in probability for which |w| is interpolated, not ln|w|
 
 
-def grid(dtype, cell_bits: int) -> np.ndarray:
+def grid(dtype: DTypeLike, cell_bits: int) -> np.ndarray:
     """The cells' edges, from the smallest probability that is drawn to 1/2."""
     digits = 24 if dtype == np.float32 else 53
     exponents = np.arange(-digits - 2, -1)
@@ -29,7 +31,9 @@ def grid(dtype, cell_bits: int) -> np.ndarray:
     return np.append(edges, 0.5)
 
 
-def random_cell(key, shape, dtype, out_sharding, cell_bits):
+def random_cell(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding, cell_bits: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(two random bits, cell number, position in the cell) of a random p in (0, 1/2]."""
     if dtype == np.float32:
         word, integer, digits, mantissa = np.uint32, np.int32, 24, 23
@@ -46,14 +50,14 @@ def random_cell(key, shape, dtype, out_sharding, cell_bits):
     return bits & word(3), cell, position
 
 
-def interpolate(table, cell, position):
+def interpolate(table: jax.Array, cell: jax.Array, position: jax.Array) -> jax.Array:
     """Linear interpolation in a table of (value, difference to the next)."""
     # Cells are in range by construction, which the compiler cannot know.
     pair = table.at[cell].get(mode="promise_in_bounds")
     return pair[..., 0] + position * pair[..., 1]
 
 
-def with_differences(values, dtype):
+def with_differences(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.stack([values, np.append(np.diff(values), 0.0)], axis=-1).astype(dtype)
 
 
@@ -92,7 +96,9 @@ class SymmetricTabulated(Symmetric):
             tables = [np.log(values) for values in tables]
         return np.concatenate([with_differences(t, dtype) for t in tables]), logarithmic
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def draw(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         table, logarithmic = self._table(dtype)
         bits, cell, position = random_cell(key, shape, dtype, out_sharding, _CELL_BITS)
         cell = jnp.where((bits & 2).astype(bool), cell + len(table) // 2, cell)
@@ -100,7 +106,7 @@ class SymmetricTabulated(Symmetric):
         size = jnp.exp(size) if logarithmic else size
         return jnp.where((bits & 1).astype(bool), -size, size)
 
-    def icdf(self, p):
+    def icdf(self, p: ArrayLike) -> jax.Array:
         """The quantile, to 2e-5 in probability, as it is sampled."""
         p = jnp.asarray(p)
         dtype = np.dtype(p.dtype)

@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from initjax.distributions.base import Distribution, polar
 from initjax.distributions.laws import drawn
@@ -14,6 +16,7 @@ from initjax.distributions.library import JAX, NUMPY
 from initjax.distributions.normal import Normal
 from initjax.support.arguments import finite
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 # Beyond this, erf has fewer than 1,000 values left in float32.
 _TAIL = 4.0
@@ -34,9 +37,15 @@ class TruncatedNormal(Distribution):
 
     lower: float = -2.0
     upper: float = 2.0
-    examples = ((-2.0, 2.0), (-1.0, 3.0), (-0.5, 0.25), (1.0, 4.0), (-6.0, -3.0))
+    examples: ClassVar[tuple[tuple[float, ...], ...]] = (
+        (-2.0, 2.0),
+        (-1.0, 3.0),
+        (-0.5, 0.25),
+        (1.0, 4.0),
+        (-6.0, -3.0),
+    )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "lower", finite(self.lower, "lower"))
         object.__setattr__(self, "upper", finite(self.upper, "upper"))
         if not self.lower < self.upper:
@@ -64,23 +73,24 @@ class TruncatedNormal(Distribution):
         return (normalizer, *moments[1:])
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         return self._moments[1]
 
     @property
-    def std(self):
+    def std(self) -> float:
         return math.sqrt(self._moments[2] - self.mean**2)
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         _, m1, m2, m3, m4 = self._moments
         return (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / self.std**4
 
-    def log_prob(self, x):
+    def log_prob(self, x: ArrayLike) -> jax.Array:
+        x = jnp.asarray(x)
         inside = (x >= self.lower) & (x <= self.upper)
         return jnp.where(inside, Normal().log_prob(x) - math.log(self._moments[0]), -jnp.inf)
 
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> jax.Array:
         x = jnp.clip(x, self.lower, self.upper)
         if self.lower + self.upper < 0:
             low = JAX.special.ndtr(self.lower)
@@ -92,7 +102,7 @@ class TruncatedNormal(Distribution):
             (JAX.special.ndtr(-x) - high) / (JAX.special.ndtr(-self.lower) - high), 0, 1
         )
 
-    def icdf(self, p):
+    def icdf(self, p: ArrayLike) -> jax.Array:
         if self.lower + self.upper < 0:
             low, high = JAX.special.ndtr(self.lower), JAX.special.ndtr(self.upper)
             x = JAX.special.ndtri(low + p * (high - low))
@@ -101,7 +111,9 @@ class TruncatedNormal(Distribution):
             x = -JAX.special.ndtri(low + (1 - p) * (high - low))
         return jnp.clip(x, self.lower, self.upper)
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def draw(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         if self.lower >= _TAIL or self.upper <= -_TAIL:
             return self.icdf(jax.random.uniform(key, shape, dtype, out_sharding=out_sharding))
         w = jax.random.truncated_normal(
@@ -112,7 +124,9 @@ class TruncatedNormal(Distribution):
         most = float(-NUMPY.special.ndtri(np.finfo(dtype).epsneg / 2))
         return w if max(-self.lower, self.upper) <= most else jnp.clip(w, -most, most)
 
-    def draw_complex(self, key, shape, dtype, out_sharding):
+    def draw_complex(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, out_sharding: Sharding
+    ) -> jax.Array:
         """A complex normal law (E|w|^2 = 1) truncated at the modulus `upper`, rescaled to `std`.
 
         The squared modulus is exponential, truncated at upper^2 =: t, so that

@@ -1,13 +1,13 @@
 """All layers of a checkpoint, one after the other, and all together."""
 
 import numpy as np
-import tqdm
 
 from initjax import weights
 from initjax.fit.analysis import analyze
 from initjax.fit.findings import Findings, Layer, Source
 from initjax.fit.histograms import histogram
 from initjax.fit.selection import select
+from initjax.support.bars import bar
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
 from initjax.support.text import printable
@@ -56,8 +56,9 @@ def analyze_checkpoint(
     pool_dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
     found, skipped, pool = [], [], None
     total = sum(_size(tensor) for tensor in tensors)
-    with tqdm.tqdm(total=total, unit="weights", unit_scale=True, disable=not progress) as bar:
+    with bar(total, "weights", silent=not progress) as shown:
         for tensor in tensors:
+            shown.set_description(printable(tensor.path)[-30:])
             try:
                 axes = told.get(len(tensor.shape)) or weights.find_axes(tensor, shapes)
                 layer, counted = _analyze_tensor(tensor, axes, pool_dtype, bootstraps, seed)
@@ -65,7 +66,7 @@ def analyze_checkpoint(
                 pool = counted if pool is None else pool + counted
             except UserError as error:
                 skipped.append((tensor.path, str(error)))
-            bar.update(_size(tensor))
+            shown.update(_size(tensor))
         if not found:
             raise UserError(f"{checkpoint.source}: no layer can be fitted. {_reasons(skipped)}")
         together = analyze(pool, bootstraps=bootstraps, seed=seed)

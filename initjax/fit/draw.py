@@ -1,11 +1,13 @@
 """A fit is an initializer: weights drawn from what a fit file holds."""
 
 import math
+import os
 import re
 import warnings
 from typing import Any
 
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.empirical import Empirical
@@ -26,14 +28,14 @@ _LEAST, _LARGEST = 1e-18, 1e18
 
 
 def from_fit(
-    path,
+    path: str | os.PathLike[str],
     layer: str,
     *,
     law: str = "best",
     scale: float | str = 2.0,
     mode: str = "fan_in",
     zeros: bool = False,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """An initializer that draws from the law that was found in a layer of trained weights.
 
@@ -88,7 +90,7 @@ def initializer_of(
     scale: float | str = 2.0,
     mode: str = "fan_in",
     zeros: bool = False,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> VarianceScaling:
     """`from_fit` of a layer of the findings; `layer` is what messages call it."""
     if scale == "fitted":
@@ -162,7 +164,7 @@ def _make(found, law, name) -> Distribution:
 
 
 def rules_from_fit(
-    path,
+    path: str | os.PathLike[str],
     params: Any,
     *,
     law: str = "best",

@@ -1,6 +1,7 @@
 """A network that is drawn from the laws of a trained one's weights."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,10 +37,10 @@ class Laws(WarmStart):
     pattern: str = "kernel$"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count(self.seed, "seed", 0)
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         from initjax.fit.checkpoint import analyze_checkpoint  # SciPy's statistics, slow to import
 
         arrays = {path: np.asarray(array) for path, array in source.items()}

@@ -15,6 +15,7 @@ from matplotlib.ticker import LogLocator
 from initjax.distributions.empirical import Empirical
 from initjax.distributions.laws import LAWS
 from initjax.fit.findings import Analysis, Findings, Layer
+from initjax.support.pictures import COLORS, styled
 from initjax.support.text import printable
 
 _MAX_PANELS = 12
@@ -116,6 +117,7 @@ def law_ccdf(layer: Analysis, law: str, sizes: np.ndarray) -> np.ndarray:
     return layer.laws[law].above(law, sizes)
 
 
+@styled
 def plot_ccdfs(found: Findings) -> Figure:
     """Log-log share of weights beyond |w|: weights, their sides, laws, and a normal control."""
     layers: list[Analysis] = [*_chosen(found.layers, _MAX_PANELS - 1), found.pool]
@@ -126,12 +128,15 @@ def plot_ccdfs(found: Findings) -> Figure:
         largest = max(abs(layer.quantiles[0]), abs(layer.quantiles[-1]))
         sizes = np.geomspace(1e-3 * root_mean_square, largest, 300)
         x = sizes / root_mean_square
-        axis.plot(x, magnitude_ccdf(layer, sizes), color="C0", linewidth=2.5, label="weights")
+        axis.plot(x, magnitude_ccdf(layer, sizes), color=COLORS[0], linewidth=2.5, label="weights")
         for side, label, style in zip(
             side_ccdfs(layer, sizes), ("w > 0", "w < 0"), ("-", ":"), strict=True
         ):
-            axis.plot(x, side, style, color="C9", linewidth=1.2, label=label)
-        laws = {layer.best: ("C1", "best law"), "truncated_power_law": ("C3", "truncated power")}
+            axis.plot(x, side, style, color=COLORS[4], linewidth=1.2, label=label)
+        laws = {
+            layer.best: (COLORS[1], "best law"),
+            "truncated_power_law": (COLORS[3], "truncated power"),
+        }
         for law, (color, label) in laws.items():
             if law in layer.laws:
                 axis.plot(x, law_ccdf(layer, law, sizes), color=color, linewidth=1, label=label)
@@ -148,6 +153,7 @@ def plot_ccdfs(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_exponents(found: Findings) -> Figure:
     """Against depth: the tail's exponent with its standard error, and slopes beside controls."""
     layers = found.layers
@@ -173,7 +179,7 @@ def plot_exponents(found: Findings) -> Figure:
         likely = [(i, tail.alpha) for i, tail in tails if tail.bootstraps and tail.p > 0.1]
         if likely:
             tail_axis.plot(
-                *zip(*likely, strict=True), "o", color="C2", fillstyle="none", label="p > 0.1"
+                *zip(*likely, strict=True), "o", color=COLORS[2], fillstyle="none", label="p > 0.1"
             )
         if max(alpha) > _MAX_ALPHA:
             tail_axis.set_yscale("log")
@@ -203,12 +209,13 @@ def plot_exponents(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_cutoffs(found: Findings) -> Figure:
     """The exponent against the quantile from which on it is fitted; the normal law's beside it."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
     layers = found.layers
-    colors = np.linspace(0, 1, len(layers))
+    colors = np.linspace(0, 0.85, len(layers))  # the last ones are too bright for white
     control: dict[float, float] = {}
     for layer, color in zip(layers, colors, strict=True):
         rows = layer.cutoffs
@@ -227,6 +234,7 @@ def plot_cutoffs(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_radial(found: Findings) -> Figure | None:
     """Root mean square weight at each kernel position, over the kernel's; None without any."""
     layers = [
@@ -251,6 +259,7 @@ def plot_radial(found: Findings) -> Figure | None:
     return figure
 
 
+@styled
 def plot_aic(found: Findings) -> Figure:
     """How much worse than the best law each law is, in AIC a weight, by layer."""
     layers = found.layers
@@ -271,7 +280,7 @@ def plot_aic(found: Findings) -> Figure:
         interpolation="nearest",
     )
     for j in range(len(layers)):
-        axis.plot(j, int(np.nanargmin(excess[:, j])), ".", color="C0", markersize=4)
+        axis.plot(j, int(np.nanargmin(excess[:, j])), ".", color=COLORS[0], markersize=4)
     axis.set_yticks(range(len(laws)), laws, size=8)
     _set_layers(axis, layers)
     axis.set_xlim(-0.5, len(layers) - 0.5)
@@ -280,6 +289,7 @@ def plot_aic(found: Findings) -> Figure:
     return figure
 
 
+@styled
 def plot_kurtosis(found: Findings) -> Figure | None:
     """Kurtosis of each layer, and with the scales of positions and channels divided out."""
     layers = [layer for layer in found.layers if layer.scales]

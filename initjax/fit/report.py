@@ -1,7 +1,6 @@
 """What a fit found, in words, as a table for a terminal, and as one self-contained HTML page."""
 
 import base64
-import html
 import io
 import math
 import pathlib
@@ -14,6 +13,8 @@ from initjax.distributions.laws import LAWS
 from initjax.fit import pictures as pictures
 from initjax.fit.findings import Findings
 from initjax.fit.selection import NOT_ASKED
+from initjax.support.pages import escape, page
+from initjax.support.tables import align
 from initjax.support.text import printable
 
 POWER_LAWS = {
@@ -271,15 +272,8 @@ def _tail(tail):
 
 def table(found: Findings) -> str:
     """The layers as a table for a terminal, standard errors in brackets."""
-    rows = [_HEADER, *_rows(found)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in _NUMBERS else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    left = [i for i in range(len(_HEADER)) if i not in _NUMBERS]
+    lines = align([_HEADER, *_rows(found)], left)
     lines.insert(1, "-" * max(map(len, lines)))
     lines += [printable(f"skipped {path}: {reason}") for path, reason in found.skipped]
     return "\n".join([*lines, *_ambiguous(found), *_left_out(found)])
@@ -321,18 +315,8 @@ def _left_out(found) -> list[str]:
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
-  color: #222; background: #fff; }
-.answer { background: #f3f6fa; border-left: 4px solid #4477aa; padding: .6em 1em; }
-.answer p { margin: .4em 0; } .answer p:first-child { font-weight: 600; }
-table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2em .7em; text-align: left;
-  border-bottom: 1px solid #ddd; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-td, th { white-space: nowrap; } .answer, li, footer { overflow-wrap: anywhere; }
-.wide { overflow-x: auto; } img { display: block; max-width: 100%; }
+img { display: block; max-width: 100%; background: #fff; }
 @media (max-width: 700px) { img { max-width: 250%; } }
-figcaption { color: #555; font-size: 13px; }
-figure { margin: 1em 0; } footer { color: #555; font-size: 13px; margin-top: 2em; }
 """
 
 _PICTURES = (
@@ -376,51 +360,38 @@ def html_page(found: Findings) -> str:
     """A page without external parts: the answer, the pictures, the table."""
     source = found.source
     title = f"Weights of {pathlib.PurePath(source.path).name}"
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width'>",
-        f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_escaped(title)}</h1><div class='answer'>",
-        *(f"<p>{_escaped(sentence)}</p>" for sentence in verdict(found)),
-        "</div>",
-    ]
+    first, *more = verdict(found)
+    parts = [f"<div class='answer'><p class='first'>{escape(first)}</p>"]
+    parts += [*(f"<p>{escape(sentence)}</p>" for sentence in more), "</div>"]
     for heading, draw, caption in _PICTURES:
         try:
             figure = draw(found)
             image = None if figure is None else _png(figure)
         except Exception as error:  # one picture must not cost the page
-            parts.append(f"<h2>{heading}</h2><p>Not drawn: {_escaped(repr(error))}</p>")
+            parts.append(f"<h2>{heading}</h2><p>Not drawn: {escape(repr(error))}</p>")
             continue
         if image is not None:
             parts.append(
                 f"<h2>{heading}</h2><figure><div class='wide'><img alt='{heading}'"
                 f" src='data:image/png;base64,{image}'></div>"
-                f"<figcaption>{_escaped(caption)}</figcaption></figure>"
+                f"<figcaption>{escape(caption)}</figcaption></figure>"
             )
     parts.append("<h2>Layers</h2><div class='wide'><table>")
     for kind, row in (("th", _HEADER), *(("td", row) for row in _rows(found))):
         cells = (
-            f"<{kind}{' class=number' if i in _NUMBERS else ''}>{_escaped(cell)}</{kind}>"
+            f"<{kind}{' class=number' if i in _NUMBERS else ''}>{escape(cell)}</{kind}>"
             for i, cell in enumerate(row)
         )
         parts.append(f"<tr>{''.join(cells)}</tr>")
     parts.append("</table></div>")
-    parts += [f"<p>{_escaped(line)}</p>" for line in _ambiguous(found)]
+    parts += [f"<p>{escape(line)}</p>" for line in _ambiguous(found)]
     for heading, entries in (("Skipped", found.skipped), ("Left out", found.no_weights)):
         if entries:
-            items = (f"<li>{_escaped(printable(f'{path}: {why}'))}</li>" for path, why in entries)
+            items = (f"<li>{escape(printable(f'{path}: {why}'))}</li>" for path, why in entries)
             summary = f"<summary>{heading} ({len(entries)})</summary>"
             parts.append(f"<details>{summary}<ul>{''.join(items)}</ul></details>")
-    about = [
-        f"source: {source.path} ({source.format})",
-        *(f"{k}: {v}" for k, v in found.environment.items()),
-    ]
-    parts.append(f"<footer>{_escaped('; '.join(about))}</footer></body></html>")
-    return "\n".join(parts)
-
-
-def _escaped(text: str) -> str:
-    return html.escape(printable(text))
+    about = {"source": f"{source.path} ({source.format})", **found.environment}
+    return page(title, _STYLE, parts, about)
 
 
 def _png(figure) -> str:

@@ -63,7 +63,7 @@ class FanFields(GroupFields):
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(FanFields)}
 
 
-def check_axes(initializer) -> None:
+def check_axes(initializer: Any) -> None:
     """Checks those of the fields above that an initializer has, and makes them hashable."""
     for name in ("in_axis", "out_axis", "batch_axis"):
         if hasattr(initializer, name):
@@ -76,13 +76,15 @@ def check_axes(initializer) -> None:
         object.__setattr__(initializer, "transposed", axes_tuple(strides, "transposed"))
 
 
-def fan_arguments(initializer) -> FanArguments:
+def fan_arguments(initializer: Any) -> FanArguments:
     """The arguments by which an initializer was told its axes."""
     told = {name: getattr(initializer, name, default) for name, default in DEFAULTS.items()}
     return cast(FanArguments, {name: v for name, v in told.items() if v != DEFAULTS[name]})
 
 
-def axis_roles(shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes):
+def axis_roles(
+    shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes
+) -> tuple[tuple[int, ...], ...]:
     """The axes of an array that are (batch, positions, inputs, outputs), counted from 0.
 
     Raises:
@@ -102,7 +104,7 @@ def axis_roles(shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes):
 
 
 def draw_arranged(
-    draw: Callable,
+    draw: Callable[..., Any],
     key: jax.Array,
     shape: Sequence[int],
     batch: Sequence[int],
@@ -126,7 +128,7 @@ def draw_arranged(
     return w.reshape([shape[i] for i in order]).transpose(np.argsort(order))
 
 
-def draw_each(draw, key, number):
+def draw_each(draw: Callable[[jax.Array], Any], key: jax.Array, number: int) -> Any:
     """`draw` with a key of its own for each of `number` slices."""
 
     def draw_slice(layer):
@@ -139,7 +141,9 @@ def draw_each(draw, key, number):
     return jax.lax.map(draw_slice, layers)
 
 
-def draw_side_by_side(draw: Callable, key: jax.Array, shape, parts: int) -> jax.Array:
+def draw_side_by_side(
+    draw: Callable[..., Any], key: jax.Array, shape: tuple[int, ...], parts: int
+) -> jax.Array:
     """Weights of `shape` from `draw(key, shape of a part)`: so many layers along the outputs.
 
     Raises:

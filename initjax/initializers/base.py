@@ -7,12 +7,13 @@ import inspect
 import math
 import operator
 import typing
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.laws import DISTRIBUTIONS
@@ -32,22 +33,34 @@ from initjax.support.arguments import one_of, positive
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
 from initjax.support.naming import Registry, call_problem
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Initializer:
     """Base of the initializers: `init(key, shape, dtype=None, out_sharding=None)`."""
 
-    factory = ""  # the name under which `repr` shows the value, and `initjax.get` reads it
+    # The name under which `repr` shows the value, and `initjax.get` reads it.
+    factory: ClassVar[str] = ""
 
-    def __init_subclass__(cls, **keywords):
+    def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "__call__" in vars(
             cls
         ):  # each has its own; that it is called as JAX does is checked here
             cls.__call__ = _checked(cls.__call__)  # pyright: ignore
 
-    def __repr__(self):
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            key: jax.Array,
+            shape: Sequence[int],
+            dtype: DTypeLike | None = None,
+            out_sharding: Sharding = None,
+        ) -> jax.Array: ...
+
+    def __repr__(self) -> str:
         shown = (
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
@@ -58,10 +71,10 @@ class Initializer:
 
 # What may answer a call that is not init(key, shape, dtype), as of another library; each gives None
 # where it is not meant: (init, key, shape, dtype, out_sharding, other arguments) -> weights.
-CALLS: list[Callable] = []
+CALLS: list[Callable[..., jax.Array | None]] = []
 
 
-def _checked(call):
+def _checked(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     @functools.wraps(call)
     def checked(self, key, shape: Any = None, dtype=None, out_sharding=None, **others):
         form = f"{self!r} is called as init(key, shape, dtype)"
@@ -91,12 +104,12 @@ def _checked(call):
     return checked
 
 
-def reshard(w, out_sharding):
+def reshard(w: jax.Array, out_sharding: Sharding) -> jax.Array:
     """`w` laid out as `out_sharding` says; None leaves it."""
     return w if out_sharding is None else jax.sharding.reshard(w, out_sharding)
 
 
-def check_scale(initializer, name):
+def check_scale(initializer: Any, name: str) -> None:
     object.__setattr__(initializer, name, positive(getattr(initializer, name), name))
 
 
@@ -125,7 +138,7 @@ class Structured(Initializer, abc.ABC):
 
     least_axes: ClassVar[int] = 2  # 1 where no axis is one of inputs, as in biases
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if field.name == "dtype":
                 object.__setattr__(self, "dtype", dtype_name(getattr(self, field.name)))
@@ -133,7 +146,13 @@ class Structured(Initializer, abc.ABC):
                 check_scale(self, field.name)
         check_axes(self)
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         shape = tuple(shape)
         # Each subclass has this field, behind its own.
         dtype = dtype if dtype is not None else self.dtype  # pyright: ignore[reportAttributeAccessIssue]
@@ -147,7 +166,7 @@ class Structured(Initializer, abc.ABC):
             w = self.draw(key, shape, real_dtype)
         return reshard(w.astype(canonical_dtype(dtype)), out_sharding)
 
-    def draw(self, key, shape, dtype) -> jax.Array:
+    def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         """Weights whose axes are where `AxisFields` says, if the subclass has these."""
         if isinstance(self, AxisFields):
             axes = self.in_axis, self.out_axis, self.batch_axis
@@ -160,11 +179,11 @@ class Structured(Initializer, abc.ABC):
         return self.build(key, shape, dtype)
 
     @abc.abstractmethod
-    def build(self, key, shape, dtype) -> jax.Array:
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         """Weights of float32 or float64, of a shape of `least_axes` or more, none of size 0."""
 
 
-def centre(shape, matrix):
+def centre(shape: tuple[int, ...], matrix: jax.Array) -> jax.Array:
     """A kernel of `shape` whose centre tap is `matrix` and whose other taps are 0."""
     if len(shape) == 2:
         return matrix
@@ -172,7 +191,7 @@ def centre(shape, matrix):
     return jnp.zeros(shape, matrix.dtype).at[centre].set(matrix)
 
 
-def own_fans(initializer: FanFields, shape) -> tuple[float, float]:
+def own_fans(initializer: FanFields, shape: tuple[int, ...]) -> tuple[float, float]:
     """(fan_in, fan_out) of weights (..., in, out), as an initializer was told of them."""
     packing = {name: getattr(initializer, name) for name in ("groups", "transposed", "split")}
     return fans(shape, **packing)
@@ -184,18 +203,18 @@ class FanScaled(FanFields, Structured):
 
     scale: float = 2.0
     mode: str = "fan_in"
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.mode, MODES, "mode")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         std = math.sqrt(self.scale / effective_fan(self.mode, *own_fans(self, shape)))
         return self.build_unit(key, shape, dtype) * dtype.type(std)
 
     @abc.abstractmethod
-    def build_unit(self, key, shape, dtype):
+    def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         """Weights of variance 1 over the layer."""
 
 
@@ -218,7 +237,7 @@ class Entry:
     example: str
 
 
-def _own(name: str, value: Callable) -> Callable:
+def _own(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
     """A factory, of the user's own factory or initializer."""
     try:
         parameters = list(inspect.signature(value).parameters)
@@ -243,9 +262,9 @@ INITIALIZERS = Registry(
     own=_own,
     form="init(key, shape, dtype), or a function that returns one",
 )
-_ENTRIES: dict[Callable, Entry] = {}
+_ENTRIES: dict[Callable[..., Any], Entry] = {}
 
-Factory = TypeVar("Factory", bound=Callable)
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 def register(

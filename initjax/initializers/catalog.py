@@ -5,6 +5,7 @@ what the files of this folder register.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -84,7 +85,7 @@ def names() -> list[str]:
     return sorted(INITIALIZERS)
 
 
-def get(initializer: str | Call | Callable) -> Callable:
+def get(initializer: str | Call | Callable[..., Any]) -> Callable[..., Any]:
     """The initializer of a name, such as "he_normal" or "nspl(alpha=1.5, ratio=30)".
 
     Args:

@@ -1,14 +1,18 @@
 """Initializers without randomness: zeros, ones, any constant."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Initializer, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -16,13 +20,19 @@ class Constant(Initializer):
     """Every weight equals `value`."""
 
     value: float = 0.0
-    dtype: str | None = None
-    factory = "constant"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "constant"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         dtype = dtype if dtype is not None else self.dtype
         dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
         del key  # nothing is random
@@ -31,8 +41,8 @@ class Constant(Initializer):
         return jnp.full(tuple(shape), self.value, dtype, out_sharding=out_sharding)
 
 
-zeros = Constant(0.0)
-ones = Constant(1.0)
+zeros: Constant = Constant(0.0)
+ones: Constant = Constant(1.0)
 
 
 @register(
@@ -50,7 +60,7 @@ def ones_init() -> Constant:
 
 
 @register("w = value", "jax.nn.initializers", "biases that are not 0")
-def constant(value: float = 0.0, dtype=None) -> Constant:
+def constant(value: float = 0.0, dtype: DTypeLike | None = None) -> Constant:
     """Every weight equals `value`.
 
     Raises:

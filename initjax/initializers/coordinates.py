@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.initializers.axes import FanArguments, FanFields
@@ -19,14 +21,14 @@ class Siren(FanFields, Structured):
 
     first: bool = False
     frequency: float = 30.0
-    dtype: str | None = None
-    factory = "siren"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "siren"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "frequency", positive(self.frequency, "frequency"))
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         fan_in, _ = own_fans(self, shape)
         bound = 1 / fan_in if self.first else math.sqrt(6 / fan_in) / self.frequency
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -38,7 +40,11 @@ class Siren(FanFields, Structured):
     "networks of coordinates with layers sin(w0 (W x + b)); of no use with other activations",
 )
 def siren(
-    *, first: bool = False, frequency: float = 30.0, dtype=None, **fan: Unpack[FanArguments]
+    *,
+    first: bool = False,
+    frequency: float = 30.0,
+    dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> Siren:
     """Uniform weights by which w0 (W x) has variance 1 where x = sin(...) of the layer before.
 
@@ -62,7 +68,7 @@ def siren(
     "Tancik et al. 2020, arXiv:2006.10739",
     "the fixed first layer of a network of coordinates; stddev is its bandwidth, to be tuned",
 )
-def fourier_features(stddev: float = 10.0, *, dtype=None) -> Scaled:
+def fourier_features(stddev: float = 10.0, *, dtype: DTypeLike | None = None) -> Scaled:
     """B ~ N(0, stddev^2), for the features cos(2 pi B x) and sin(2 pi B x), which are not trained.
 
     Their inner product is the kernel E cos(2 pi B (x - y)) = exp(-2 pi^2 stddev^2 |x - y|^2)

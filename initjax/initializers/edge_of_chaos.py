@@ -3,7 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Unpack
+from typing import Any, Unpack
+
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.initializers.axes import FanArguments
@@ -36,7 +38,7 @@ def _bias(variance, dtype) -> Initializer:
 
 
 def edge_of_chaos(
-    activation: str | Callable, q: float = 1.0, *, bias_variance: float | None = None
+    activation: str | Callable[..., Any], q: float = 1.0, *, bias_variance: float | None = None
 ) -> EdgeOfChaos:
     """The weight and bias variances at which a deep plain network keeps signals and gradients.
 
@@ -83,11 +85,11 @@ def edge_of_chaos(
     "deep plain networks of any activation that has a stable point",
 )
 def edge_of_chaos_kernel(
-    activation: str | Callable = "tanh",
+    activation: str | Callable[..., Any] = "tanh",
     q: float = 1.0,
     *,
     bias_variance: float | None = None,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """The weights of `edge_of_chaos`, as a factory: w ~ N(0, sw^2 / fan_in).
@@ -115,11 +117,11 @@ def edge_of_chaos_kernel(
     "the biases beside edge_of_chaos_kernel",
 )
 def edge_of_chaos_bias(
-    activation: str | Callable = "tanh",
+    activation: str | Callable[..., Any] = "tanh",
     q: float = 1.0,
     *,
     bias_variance: float | None = None,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Initializer:
     """The biases of `edge_of_chaos`, as a factory: b ~ N(0, sb^2), zeros where sb^2 is 0.
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, register
 from initjax.support.arguments import finite, one_of
@@ -16,13 +17,15 @@ _HIPPO = "Gu et al. 2020 (HiPPO), arXiv:2008.07669; state-spaces/s4"
 _S4D = "Gu et al. 2022 (S4D), arXiv:2206.11893"
 
 
-def check_range(low, high):
+def check_range(low: float, high: float) -> None:
     """Raises where 0 < low < high is not so."""
     if not 0 < finite(low, "low") < finite(high, "high"):
         raise UserError(f"low={low}, high={high}: 0 < low < high is needed.")
 
 
-def log_uniform(key, shape, dtype, low, high):
+def log_uniform(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, low: float, high: float
+) -> jax.Array:
     """The logarithms of numbers that are log-uniform on [low, high]."""
     return jax.random.uniform(key, shape, dtype, math.log(low), math.log(high))
 
@@ -31,10 +34,10 @@ def log_uniform(key, shape, dtype, low, high):
 class HippoLegS(Structured):
     """See `hippo_legs`."""
 
-    dtype: str | None = None
-    factory = "hippo_legs"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "hippo_legs"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         n, k = np.ogrid[: shape[-2], : shape[-1]]
         below = -np.sqrt((2 * n + 1) * (2 * k + 1))
@@ -47,7 +50,7 @@ class HippoLegS(Structured):
     _HIPPO,
     "the state matrix of S4, (N, N), its input by hippo_legs_input; s4d where it is diagonal",
 )
-def hippo_legs(*, dtype=None) -> HippoLegS:
+def hippo_legs(*, dtype: DTypeLike | None = None) -> HippoLegS:
     """HiPPO-LegS, by which a state of size N holds the Legendre coefficients of its whole past.
 
     A + B B^T / 2 is -I / 2 and a skew matrix: its eigenvalues have the real part -1/2. Axes before
@@ -61,11 +64,11 @@ class HippoLegSInput(Structured):
     """See `hippo_legs_input`."""
 
     axis: int = -1
-    dtype: str | None = None
-    factory = "hippo_legs_input"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "hippo_legs_input"
     least_axes: ClassVar[int] = 1
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         if not -len(shape) <= self.axis < len(shape):
             raise UserError(f"axis={self.axis} is not an axis of {shape}.")
@@ -75,7 +78,7 @@ class HippoLegSInput(Structured):
 
 
 @register("B_n = sqrt(2n + 1)", _HIPPO, "the input beside hippo_legs")
-def hippo_legs_input(axis: int = -1, *, dtype=None) -> HippoLegSInput:
+def hippo_legs_input(axis: int = -1, *, dtype: DTypeLike | None = None) -> HippoLegSInput:
     """B_n = sqrt(2n + 1), n along `axis`: 0 of an array (N, 1)."""
     return HippoLegSInput(axis, dtype)
 
@@ -86,16 +89,16 @@ class S4D(Structured):
 
     kind: str = "lin"
     part: str = "imaginary"
-    dtype: str | None = None
-    factory = "s4d"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "s4d"
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.kind, ("lin", "inv", "real"), "kind")
         one_of(self.part, ("real", "imaginary"), "part")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         size, n = shape[-1], np.arange(shape[-1])
         real, imaginary = {
@@ -112,7 +115,7 @@ class S4D(Structured):
     _S4D,
     "the diagonal state matrix of S4D, its real and its imaginary part in arrays of their own",
 )
-def s4d(kind: str = "lin", part: str = "imaginary", *, dtype=None) -> S4D:
+def s4d(kind: str = "lin", part: str = "imaginary", *, dtype: DTypeLike | None = None) -> S4D:
     """The state matrix of S4D, (..., N), of which one conjugate half is stored.
 
     Gu, Gupta, Goel & Re 2022, On the parameterization and initialization of diagonal state space
@@ -139,20 +142,20 @@ class LogStep(Structured):
 
     low: float = 0.001
     high: float = 0.1
-    dtype: str | None = None
-    factory = "log_step"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "log_step"
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self.low, self.high)
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         return log_uniform(key, shape, dtype, self.low, self.high)
 
 
 @register("ln dt ~ U(ln .001, ln .1)", _S4D, "the logarithm of the step size of S4 and S4D")
-def log_step(low: float = 0.001, high: float = 0.1, *, dtype=None) -> LogStep:
+def log_step(low: float = 0.001, high: float = 0.1, *, dtype: DTypeLike | None = None) -> LogStep:
     """The logarithm of a step size dt that is log-uniform on [low, high].
 
     Raises:

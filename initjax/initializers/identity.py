@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, centre, register
 from initjax.support.arguments import count
@@ -18,14 +20,14 @@ class Identity(Structured):
 
     groups: int = 1
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "identity"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "identity"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.groups, "groups")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         inputs, outputs = shape[-2:]  # of one group, of all
         if outputs % self.groups:
@@ -40,7 +42,7 @@ class Identity(Structured):
     "layers that should begin by doing nothing",
     "dirac",
 )
-def identity(groups: int = 1, *, scale: float = 1.0, dtype=None) -> Identity:
+def identity(groups: int = 1, *, scale: float = 1.0, dtype: DTypeLike | None = None) -> Identity:
     """The layer that hands its inputs on: a (partial) identity matrix at the centre tap.
 
     Where a layer has more outputs than inputs the rest are 0; the other way round the last inputs
@@ -65,10 +67,10 @@ dirac = identity
 class Zero(Structured):
     """See `zero`."""
 
-    dtype: str | None = None
-    factory = "zero"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "zero"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         inputs, outputs = shape[-2:]
         if outputs <= inputs:
@@ -85,7 +87,7 @@ class Zero(Structured):
     "Zhao et al. 2022 (ZerO), arXiv:2110.12661",
     "a deterministic start; needs residual connections",
 )
-def zero(*, dtype=None) -> Zero:
+def zero(*, dtype: DTypeLike | None = None) -> Zero:
     """ZerO: nothing but zeros and ones, up to a normalization; deterministic.
 
     The partial identity where out <= in, else a corner of the Hadamard matrix H / sqrt(2^m),

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from initjax.initializers.base import Initializer
 from initjax.initializers.constant import zeros
@@ -35,7 +36,9 @@ class KernelShaping:
         return zeros
 
 
-def dks(activation: str | Callable = "tanh", *, depth: int, zeta: float = 1.5) -> KernelShaping:
+def dks(
+    activation: str | Callable[..., Any] = "tanh", *, depth: int, zeta: float = 1.5
+) -> KernelShaping:
     """Deep Kernel Shaping: a smooth activation, shifted and scaled, for a network without
     normalization and shortcuts.
 

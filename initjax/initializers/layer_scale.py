@@ -1,5 +1,7 @@
 """The gains of LayerScale."""
 
+from jax.typing import DTypeLike
+
 from initjax.initializers.base import register
 from initjax.initializers.constant import Constant
 from initjax.support.arguments import count
@@ -12,7 +14,7 @@ from initjax.support.arguments import count
     " where another rule scales the branch already",
     example="layer_scale(num_layers=12)",
 )
-def layer_scale(num_layers: int, *, dtype=None) -> Constant:
+def layer_scale(num_layers: int, *, dtype: DTypeLike | None = None) -> Constant:
     """The gain that multiplies each channel of a residual branch: x + gain * f(x).
 
     .1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond (Touvron, Cord, Sablayrolles, Synnaeve & Jegou

@@ -1,9 +1,11 @@
 """Which axes of an array are what, for initializers that know only (..., in, out)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import jax
+from jax.typing import DTypeLike
 
 from initjax.initializers.axes import AxisFields, axis_roles, draw_arranged
 from initjax.initializers.base import Initializer, Structured, reshard
@@ -14,6 +16,7 @@ from initjax.initializers.rescale import Rescaled
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Layout:
     split: int = 1
     num_axes: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("in_axis", "out_axis", "stacked"):
             object.__setattr__(self, name, axes_tuple(getattr(self, name), name))
 
@@ -69,7 +72,7 @@ class Layout:
         )
         return cls(inputs, outputs, stacked, num_axes=len(layout))
 
-    def roles(self, shape) -> tuple[tuple[int, ...], ...]:
+    def roles(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """The axes of an array that are (stacked, positions, inputs, outputs), counted from 0.
 
         Raises:
@@ -79,7 +82,7 @@ class Layout:
             raise UserError(f"The layout has {self.num_axes} axes, and the shape is {shape}.")
         return axis_roles(shape, self.in_axis, self.out_axis, self.stacked)
 
-    def fans(self, shape) -> tuple[float, float]:
+    def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """(fan_in, fan_out) of an array of `shape`; see `initjax.fans`."""
         self.roles(shape)
         return fans(
@@ -122,7 +125,7 @@ class Layout:
         )
 
 
-def knows_axes(initializer: Callable) -> bool:
+def knows_axes(initializer: Callable[..., Any]) -> bool:
     """Whether an initializer needs no layout: axes are its own, or none matters."""
     if isinstance(initializer, Rescaled):
         return knows_axes(initializer.initializer)
@@ -143,11 +146,17 @@ def knows_axes(initializer: Callable) -> bool:
 class LaidOut(Initializer):
     """See `laid_out`."""
 
-    initializer: Callable
+    initializer: Callable[..., Any]
     layout: Layout
-    factory = "laid_out"
+    factory: ClassVar[str] = "laid_out"
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         shape = tuple(shape)
         given = () if dtype is None else (dtype,)
         stacked = tuple(axis % len(shape) for axis in axes_tuple(self.layout.stacked, "stacked"))
@@ -166,7 +175,7 @@ class LaidOut(Initializer):
         return reshard(draw_arranged(draw, key, shape, stacked, merged), out_sharding)
 
 
-def laid_out(initializer: Callable, layout: str | Layout) -> Callable:
+def laid_out(initializer: Callable[..., Any], layout: str | Layout) -> Callable[..., Any]:
     """An initializer whose arrays have another layout than (..., in, out).
 
     The inputs are drawn as one axis, and so are the outputs, as in `flax.linen.DenseGeneral`; each

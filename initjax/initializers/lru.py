@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, register
 from initjax.support.arguments import finite, positive
@@ -20,16 +22,16 @@ class LRUNuLog(Structured):
 
     low: float = 0.9
     high: float = 0.999
-    dtype: str | None = None
-    factory = "lru_nu_log"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "lru_nu_log"
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= finite(self.low, "low") < finite(self.high, "high") <= 1:
             raise UserError(f"low={self.low}, high={self.high}: 0 <= low < high <= 1 is needed.")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         tiny = jnp.finfo(dtype).tiny  # ln 0 is none
         square = jax.random.uniform(key, shape, dtype, max(self.low**2, tiny), self.high**2)
         return jnp.log(-0.5 * jnp.log(square))
@@ -40,7 +42,9 @@ class LRUNuLog(Structured):
     _LRU,
     "the decay of a linear recurrent unit; with its gamma: lru_rule",
 )
-def lru_nu_log(low: float = 0.9, high: float = 0.999, *, dtype=None) -> LRUNuLog:
+def lru_nu_log(
+    low: float = 0.9, high: float = 0.999, *, dtype: DTypeLike | None = None
+) -> LRUNuLog:
     """The decay of an LRU, whose eigenvalues are uniform on the ring low <= |lambda| <= high.
 
     |lambda| = exp(-exp(nu_log)). The input's gamma = sqrt(1 - |lambda|^2) belongs to the same draw:
@@ -61,15 +65,15 @@ class LRUThetaLog(Structured):
     """See `lru_theta_log`."""
 
     max_phase: float = 2 * math.pi
-    dtype: str | None = None
-    factory = "lru_theta_log"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "lru_theta_log"
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         positive(self.max_phase, "max_phase")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         tiny = jnp.finfo(dtype).tiny  # ln 0 is none
         return jnp.log(jax.random.uniform(key, shape, dtype, tiny, self.max_phase))
 
@@ -79,7 +83,7 @@ class LRUThetaLog(Structured):
     _LRU,
     "the phase of a linear recurrent unit; pi / 10 for long memory",
 )
-def lru_theta_log(max_phase: float = 2 * math.pi, *, dtype=None) -> LRUThetaLog:
+def lru_theta_log(max_phase: float = 2 * math.pi, *, dtype: DTypeLike | None = None) -> LRUThetaLog:
     """The logarithm of an LRU's phase, uniform on [0, max_phase] (Orvieto et al. 2023).
 
     Raises:

@@ -2,7 +2,11 @@
 
 import dataclasses
 import math
-from typing import Unpack
+from typing import ClassVar, Unpack
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.truncated_normal import TruncatedNormal
 from initjax.initializers.axes import AxisArguments, AxisFields
@@ -14,10 +18,10 @@ class MixtureOfExperts(AxisFields, Structured):
     """See `mixture_of_experts`."""
 
     scale: float = 0.1
-    dtype: str | None = None
-    factory = "mixture_of_experts"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "mixture_of_experts"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         law = TruncatedNormal()
         multiplier = math.sqrt(self.scale / shape[-2]) / law.std
         return law.sample_scaled(key, shape, dtype, multiplier, None)
@@ -30,7 +34,7 @@ class MixtureOfExperts(AxisFields, Structured):
     " then begin near 1 / experts; no convolutions",
 )
 def mixture_of_experts(
-    scale: float = 0.1, *, dtype=None, **axes: Unpack[AxisArguments]
+    scale: float = 0.1, *, dtype: DTypeLike | None = None, **axes: Unpack[AxisArguments]
 ) -> MixtureOfExperts:
     """Truncated normal weights (experts, in, out) of variance `scale` / in.
 

@@ -2,6 +2,8 @@
 
 from typing import Unpack
 
+from jax.typing import DTypeLike
+
 from initjax.distributions.cutoff_power_law import CutoffPowerLaw
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.initializers.axes import FanArguments
@@ -24,7 +26,7 @@ def nspl(
     cutoff: str = "hard",
     normalize: str = "analytic",
     sampling: str = "iid",
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Normalized Symmetric Power Law: p(w) ~ |w|^-alpha, cut off at both ends, Var(w) = scale / n.

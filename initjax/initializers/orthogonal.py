@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.axes import draw_side_by_side
 from initjax.initializers.base import Structured, centre, register
@@ -18,12 +21,12 @@ class Orthogonal(Structured):
     scale: float = 1.0
     column_axis: int = -1
     rescale: bool = False
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
     groups: int = 1
     split: int = 1
-    factory = "orthogonal"
+    factory: ClassVar[str] = "orthogonal"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if not -len(shape) <= self.column_axis < len(shape):
             raise UserError(f"column_axis={self.column_axis} is not an axis of {shape}.")
         axis = self.column_axis % len(shape)
@@ -49,7 +52,7 @@ class Orthogonal(Structured):
 def orthogonal(
     scale: float = 1.0,
     column_axis: int = -1,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     *,
     rescale: bool = False,
     groups: int = 1,
@@ -83,18 +86,18 @@ class DeltaOrthogonal(Structured):
 
     scale: float = 1.0
     column_axis: int = -1
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
     rescale: bool = False
     groups: int = 1
     split: int = 1
-    factory = "delta_orthogonal"
+    factory: ClassVar[str] = "delta_orthogonal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.column_axis not in (-1, -2):
             raise UserError(f"column_axis={self.column_axis} is neither -1 nor -2.")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if any(size % 2 == 0 for size in shape[:-2]) and self.rescale:
             raise UserError(f"scaled_orthogonal needs odd sizes, which have a centre: {shape}.")
         axis, groups, split = self.column_axis, self.groups, self.split
@@ -110,7 +113,7 @@ class DeltaOrthogonal(Structured):
 def scaled_orthogonal(
     scale: float = 1.0,
     column_axis: int = -1,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     *,
     groups: int = 1,
     split: int = 1,
@@ -149,7 +152,7 @@ def scaled_orthogonal(
 def delta_orthogonal(
     scale: float = 1.0,
     column_axis: int = -1,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     *,
     rescale: bool = False,
     groups: int = 1,

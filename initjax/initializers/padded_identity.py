@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, register
 
@@ -14,10 +17,10 @@ class PaddedIdentity(Structured):
     """See `padded_identity`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "padded_identity"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "padded_identity"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         *window, inputs, outputs = shape
         patch = inputs * math.prod(window)
@@ -34,7 +37,7 @@ class PaddedIdentity(Structured):
     " with scale=1e-6; not without shortcuts",
     "idinit",
 )
-def padded_identity(scale: float = 1.0, *, dtype=None) -> PaddedIdentity:
+def padded_identity(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> PaddedIdentity:
     """The identity, again and again until all outputs have an input: full rank where `identity`
     leaves outputs 0.
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.power_law import SymmetricPowerLaw
 from initjax.initializers.axes import FanArguments
@@ -26,9 +27,9 @@ class PLI(FanScaled):
     depth: float | None = None
     ratio: float = 100.0
     normalize: str = "kernel"
-    factory = "pli"
+    factory: ClassVar[str] = "pli"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("alpha_first", "alpha_last", "radial", "power"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
@@ -49,7 +50,7 @@ class PLI(FanScaled):
         alpha = self.alpha_first + (self.alpha_last - self.alpha_first) * (self.depth or 0)
         return SymmetricPowerLaw(alpha + self.radial * radius**self.power, self.ratio)
 
-    def build_unit(self, key, shape, dtype):
+    def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         positions = shape[:-2]
         radius = relative_radius(positions).ravel()
         laws = [self._law(r) for r in radius]
@@ -93,7 +94,7 @@ def pli(
     normalize: str = "kernel",
     scale: float = 2.0,
     mode: str = "fan_in",
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> PLI:
     """A power law whose exponent grows from a kernel's centre to its edge, and with depth.

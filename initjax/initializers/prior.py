@@ -5,8 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, register
 from initjax.initializers.constant import Constant
@@ -19,7 +21,7 @@ from initjax.support.errors import UserError
     "Lin et al. 2017 (focal loss), arXiv:1708.02002",
     "the bias of a sigmoid head whose classes are rare; beside a head of zeros",
 )
-def prior_bias(probability: float = 0.01, *, dtype=None) -> Constant:
+def prior_bias(probability: float = 0.01, *, dtype: DTypeLike | None = None) -> Constant:
     """The bias with which a sigmoid says `probability`: b = -ln((1 - p) / p).
 
     Else a detector's many background boxes swamp the first steps (Lin, Goyal, Girshick, He & Dollar
@@ -46,18 +48,18 @@ class ClassPrior(Structured):
     """See `class_prior`."""
 
     probabilities: Sequence[float] = ()
-    dtype: str | None = None
-    factory = "class_prior"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "class_prior"
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.probabilities, Sequence) or isinstance(self.probabilities, str):
             raise UserError(f"probabilities={self.probabilities!r} is no sequence of numbers.")
         checked = tuple(positive(p, "probabilities") for p in self.probabilities)
         object.__setattr__(self, "probabilities", checked)
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         p = np.array(self.probabilities or (1.0,) * shape[-1])
         if len(p) != shape[-1]:
@@ -71,7 +73,9 @@ class ClassPrior(Structured):
     "the bias of a softmax head whose classes differ in frequency; beside a head of zeros. By"
     " default -ln K, for a sigmoid head of K classes",
 )
-def class_prior(probabilities: Sequence[float] = (), *, dtype=None) -> ClassPrior:
+def class_prior(
+    probabilities: Sequence[float] = (), *, dtype: DTypeLike | None = None
+) -> ClassPrior:
     """The biases with which a softmax says the frequencies of the classes: b_k = ln p_k.
 
     With a kernel of zeros the loss at step 0 is the entropy of the classes instead of ln K.

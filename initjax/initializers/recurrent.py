@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, register
 from initjax.initializers.fans import gate_size
@@ -21,14 +23,14 @@ class RecurrentOrthogonal(Structured):
 
     gates: int = 4
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "recurrent_orthogonal"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "recurrent_orthogonal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.gates, "gates")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         rows, columns = math.prod(shape[:-1]), gate_size(self.gates, shape)
         q = jax.random.orthogonal(key, rows, (self.gates,), dtype, columns)
         return dtype.type(self.scale) * jnp.moveaxis(q, 0, 1).reshape(shape)
@@ -39,7 +41,9 @@ class RecurrentOrthogonal(Structured):
     "Saxe et al. 2014, arXiv:1312.6120; Le et al. 2015, arXiv:1504.00941",
     "the recurrent kernel of an LSTM or GRU whose gates are packed, (n, gates n)",
 )
-def recurrent_orthogonal(gates: int = 4, *, scale: float = 1.0, dtype=None) -> RecurrentOrthogonal:
+def recurrent_orthogonal(
+    gates: int = 4, *, scale: float = 1.0, dtype: DTypeLike | None = None
+) -> RecurrentOrthogonal:
     """`gates` orthogonal matrices side by side along the last axis.
 
     `orthogonal` of the packed (n, 4 n) makes its rows orthonormal, and so gates whose singular
@@ -61,7 +65,7 @@ def recurrent_orthogonal(gates: int = 4, *, scale: float = 1.0, dtype=None) -> R
     "Le, Jaitly & Hinton 2015 (IRNN), arXiv:1504.00941",
     "the recurrent kernel of a plain ReLU network, its biases 0; not with tanh",
 )
-def irnn(scale: float = 1.0, *, dtype=None) -> Identity:
+def irnn(scale: float = 1.0, *, dtype: DTypeLike | None = None) -> Identity:
     """The identity times `scale`, for the recurrent kernel of a ReLU network.
 
     The state stays, and sums what comes in; a scale below 1 forgets (Le, Jaitly & Hinton 2015,
@@ -75,10 +79,10 @@ class GateBiases(Structured, abc.ABC):
     """Base: biases of gates that are packed along the last axis; those not drawn are 0."""
 
     gates: str = "ifgo"
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.gates, str) or "f" not in self.gates:
             raise UserError(
@@ -86,7 +90,7 @@ class GateBiases(Structured, abc.ABC):
                 " forget, others as you like."
             )
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if shape[-1] % len(self.gates):
             raise UserError(f"gates={self.gates!r} do not divide the last axis of {shape}.")
         one = (*shape[:-1], shape[-1] // len(self.gates))
@@ -95,7 +99,9 @@ class GateBiases(Structured, abc.ABC):
         return jnp.concatenate([drawn.get(gate, none) for gate in self.gates], -1)
 
     @abc.abstractmethod
-    def build_gates(self, key, shape, dtype) -> dict[str, jax.Array]:
+    def build_gates(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         """The biases of the gates that are not 0, by letter."""
 
 
@@ -104,9 +110,11 @@ class LSTMBias(GateBiases):
     """See `lstm_bias`."""
 
     forget: float = 1.0
-    factory = "lstm_bias"
+    factory: ClassVar[str] = "lstm_bias"
 
-    def build_gates(self, key, shape, dtype):
+    def build_gates(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         del key  # nothing is random
         return {"f": jnp.full(shape, self.forget, dtype)}
 
@@ -116,7 +124,9 @@ class LSTMBias(GateBiases):
     "Gers et al. 2000; Jozefowicz et al. 2015",
     "the bias of an LSTM whose gates are packed; else ones for the forget gate's own",
 )
-def lstm_bias(forget: float = 1.0, *, gates: str = "ifgo", dtype=None) -> LSTMBias:
+def lstm_bias(
+    forget: float = 1.0, *, gates: str = "ifgo", dtype: DTypeLike | None = None
+) -> LSTMBias:
     """`forget` for the forget gate, which then begins open, and 0 for the others.
 
     Jozefowicz, Zaremba & Sutskever 2015, An empirical exploration of recurrent network
@@ -144,14 +154,16 @@ class Chrono(GateBiases):
     """See `chrono`."""
 
     max_time: float = 100.0
-    factory = "chrono"
+    factory: ClassVar[str] = "chrono"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if finite(self.max_time, "max_time") <= 2:
             raise UserError(f"max_time={self.max_time} must exceed 2.")
 
-    def build_gates(self, key, shape, dtype):
+    def build_gates(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         forget = jnp.log(jax.random.uniform(key, shape, dtype, 1.0, self.max_time - 1))
         return {"f": forget, "i": -forget}
 
@@ -161,7 +173,9 @@ class Chrono(GateBiases):
     "Tallec & Ollivier 2018, arXiv:1804.11188",
     "the bias of an LSTM that must remember up to T steps; max_time=T",
 )
-def chrono(max_time: float = 100.0, *, gates: str = "ifgo", dtype=None) -> Chrono:
+def chrono(
+    max_time: float = 100.0, *, gates: str = "ifgo", dtype: DTypeLike | None = None
+) -> Chrono:
     """Forget gates of the time scales 1 to T - 1: b_f = ln U(1, T - 1), b_i = -b_f.
 
     A unit forgets in about 1 / (1 - sigmoid(b_f)) = 1 + exp(b_f) steps (Tallec & Ollivier 2018, Can

@@ -1,10 +1,12 @@
 """Any initializer, times a number."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Initializer
 from initjax.initializers.constant import Constant
@@ -13,17 +15,24 @@ from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import finite
 from initjax.support.dtypes import wide_dtype
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Rescaled(Initializer):
     """The weights of another initializer times a factor."""
 
-    initializer: Callable
+    initializer: Callable[..., Any]
     multiplier: float
-    factory = "rescale"
+    factory: ClassVar[str] = "rescale"
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         if dtype is None:
             dtype = jax.eval_shape(lambda: self.initializer(key, tuple(shape))).dtype
         dtype = jax.dtypes.canonicalize_dtype(dtype)
@@ -33,7 +42,7 @@ class Rescaled(Initializer):
         return (weights * jnp.asarray(self.multiplier, wide)).astype(dtype)
 
 
-def rescale(initializer: Callable, multiplier: float) -> Initializer:
+def rescale(initializer: Callable[..., Any], multiplier: float) -> Initializer:
     """The weights of `initializer` times `multiplier`.
 
     Args:

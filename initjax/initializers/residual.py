@@ -10,7 +10,11 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Unpack
+
+import jax
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
@@ -22,6 +26,7 @@ from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count, finite
 from initjax.support.dtypes import dtype_name
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 
 
 def fixup_scale(num_branches: int, layers_per_branch: int = 2) -> float:
@@ -59,7 +64,7 @@ def fixup(
     num_branches: int,
     layers_per_branch: int = 2,
     *,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """He's normal initializer times `fixup_scale`: Var(w) = 2 L^(-1 / (m - 1)) / fan_in.
@@ -94,7 +99,7 @@ def fixup(
     "the gate that multiplies a residual branch",
     "skipinit",
 )
-def rezero(*, dtype=None) -> Constant:
+def rezero(*, dtype: DTypeLike | None = None) -> Constant:
     """Zero, for the gate that multiplies a residual branch: x + gate * f(x).
 
     The network starts as the identity, exactly. SkipInit (De & Smith 2020, arXiv:2002.10444) and
@@ -137,7 +142,11 @@ def residual_scale(num_layers: int, branches_per_layer: int = 2) -> float:
     example="gpt2_residual(num_layers=12)",
 )
 def gpt2_residual(
-    num_layers: int, stddev: float = 0.02, *, branches_per_layer: int = 2, dtype=None
+    num_layers: int,
+    stddev: float = 0.02,
+    *,
+    branches_per_layer: int = 2,
+    dtype: DTypeLike | None = None,
 ) -> Scaled:
     """w ~ N(0, stddev^2 / (branches L)): GPT-2's last projection of a residual branch.
 
@@ -172,13 +181,13 @@ class DeepNorm(FanFields, Initializer):
     alpha: float
     beta: float
     num_layers: int | None = None
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
         check_axes(self)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if self.num_layers is None:
             return f"DeepNorm(alpha={self.alpha!r}, beta={self.beta!r})"
         told = ({"dtype": self.dtype} if self.dtype else {}) | fan_arguments(self)
@@ -191,7 +200,13 @@ class DeepNorm(FanFields, Initializer):
         fan = fan_arguments(self)
         return VarianceScaling(self.beta**2, "fan_avg", Normal(), dtype=self.dtype, **fan)
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         return self.kernel_init(key, shape, dtype, out_sharding)
 
 
@@ -202,7 +217,9 @@ class DeepNorm(FanFields, Initializer):
     " multiplied by alpha = (2 N)^(1/4); num_layers=N",
     example="deepnorm(num_layers=12)",
 )
-def deepnorm(num_layers: int, *, dtype=None, **fan: Unpack[FanArguments]) -> DeepNorm:
+def deepnorm(
+    num_layers: int, *, dtype: DTypeLike | None = None, **fan: Unpack[FanArguments]
+) -> DeepNorm:
     """DeepNorm's constants for an encoder or a decoder: alpha = (2 N)^(1/4), beta = (8 N)^(-1/4).
 
     Of the weights, beta scales those of the perceptron and of the value and output projections;
@@ -236,7 +253,7 @@ def mean_field_residual(
     num_layers: int,
     c: float = 1.0,
     *,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """w ~ N(0, sv^2 / fan_in), sv^2 = c / L, for the last layer of every residual branch.

@@ -1,10 +1,12 @@
 """Heavy tails from unequal scales of positions and channels."""
 
 import dataclasses
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import FanScaled, register
@@ -19,15 +21,15 @@ class ScaleMixture(FanScaled):
     position_spread: float = 0.5
     channel_spread: float = 0.5
     radial: float = 0.0
-    factory = "scale_mixture"
+    factory: ClassVar[str] = "scale_mixture"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "radial", finite(self.radial, "radial"))
         for name in ("position_spread", "channel_spread"):
             object.__setattr__(self, name, not_negative(getattr(self, name), name))
 
-    def build_unit(self, key, shape, dtype):
+    def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         key_position, key_channel, key_draw = jax.random.split(key, 3)
         log_position = -self.radial * jnp.asarray(relative_radius(shape[:-2]), dtype)
         noise = jax.random.normal(key_position, shape[:-2], dtype)
@@ -55,7 +57,7 @@ def scale_mixture(
     radial: float = 0.0,
     scale: float = 2.0,
     mode: str = "fan_in",
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> ScaleMixture:
     """w = scale of the position * scale of the output channel * a normal draw.

@@ -1,6 +1,11 @@
 """Initializers of a fixed scale, whatever the shape."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import jax
+from jax.typing import DTypeLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.normal import Normal
@@ -9,6 +14,7 @@ from initjax.distributions.uniform import Uniform
 from initjax.initializers.base import Initializer, as_distribution, check_scale, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
+from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -17,21 +23,27 @@ class Scaled(Initializer):
 
     scale: float = 1.0
     distribution: Distribution = Normal()
-    dtype: str | None = None
-    factory = "scaled"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "scaled"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_scale(self, "scale")
         object.__setattr__(self, "distribution", as_distribution(self.distribution))
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         dtype = dtype if dtype is not None else self.dtype
         return self.distribution.sample_scaled(key, shape, dtype, self.scale, out_sharding)
 
 
 @register("N(0, stddev^2)", "jax.nn.initializers", "a fixed scale, as in embeddings")
-def normal(stddev: float = 0.01, dtype=None) -> Scaled:
+def normal(stddev: float = 0.01, dtype: DTypeLike | None = None) -> Scaled:
     """w ~ N(0, stddev^2), whatever the shape."""
     return Scaled(finite(stddev, "stddev"), Normal(), dtype)
 
@@ -42,7 +54,7 @@ def normal(stddev: float = 0.01, dtype=None) -> Scaled:
     "a fixed scale without outliers, as in vision transformers",
 )
 def truncated_normal(
-    stddev: float = 0.01, dtype=None, lower: float = -2.0, upper: float = 2.0
+    stddev: float = 0.01, dtype: DTypeLike | None = None, lower: float = -2.0, upper: float = 2.0
 ) -> Scaled:
     """w = stddev z, z ~ N(0, 1) conditioned on lower <= z <= upper.
 
@@ -53,7 +65,7 @@ def truncated_normal(
 
 
 @register("U(-scale, scale)", "symmetric, unlike JAX's", "a fixed bound")
-def uniform(scale: float = 0.01, dtype=None) -> Scaled:
+def uniform(scale: float = 0.01, dtype: DTypeLike | None = None) -> Scaled:
     """w uniform on [-scale, scale].
 
     Symmetric, unlike `jax.nn.initializers.uniform`, which draws from [0, scale).
@@ -64,7 +76,9 @@ def uniform(scale: float = 0.01, dtype=None) -> Scaled:
 @register(
     "scale * any distribution", "initjax", "a law with no variance, or a scale that no fan gives"
 )
-def scaled(scale: float = 1.0, distribution: Distribution | str = "normal", dtype=None) -> Scaled:
+def scaled(
+    scale: float = 1.0, distribution: Distribution | str = "normal", dtype: DTypeLike | None = None
+) -> Scaled:
     """w = scale z, z from any distribution, whatever the shape.
 
     Args:

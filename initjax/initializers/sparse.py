@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.base import Structured, register
 from initjax.support.arguments import count, finite
@@ -16,14 +19,14 @@ class Sparse(Structured):
 
     num_connections: int = 15
     stddev: float = 1.0
-    dtype: str | None = None
-    factory = "sparse"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "sparse"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.num_connections, "num_connections")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         fan_in, outputs = math.prod(shape[:-1]), shape[-1]
         key_choice, key_weight = jax.random.split(key)
         # The units with the smallest random numbers are connected.
@@ -38,7 +41,9 @@ class Sparse(Structured):
     "Martens 2010, Deep learning via Hessian-free optimization",
     "wide layers whose units should differ much",
 )
-def sparse(num_connections: int = 15, *, stddev: float = 1.0, dtype=None) -> Sparse:
+def sparse(
+    num_connections: int = 15, *, stddev: float = 1.0, dtype: DTypeLike | None = None
+) -> Sparse:
     """Every output unit has `num_connections` incoming weights from N(0, stddev^2); the rest are 0.
 
     Martens 2010, Deep learning via Hessian-free optimization, where they are 15 and 1. The gain of

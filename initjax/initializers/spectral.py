@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.initializers.axes import (
@@ -24,10 +26,10 @@ class Spectral(GroupFields, Structured):
     """See `spectral`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "spectral"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "spectral"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         def draw(key, shape):
             inputs, outputs = math.prod(shape[:-1]), shape[-1]
             w = jax.random.normal(key, shape, dtype)
@@ -43,7 +45,9 @@ class Spectral(GroupFields, Structured):
     "Yang et al. 2023, arXiv:2310.17813",
     "feature learning at every width: the spectral norm is exact",
 )
-def spectral(scale: float = 1.0, *, dtype=None, **axes: Unpack[GroupArguments]) -> Spectral:
+def spectral(
+    scale: float = 1.0, *, dtype: DTypeLike | None = None, **axes: Unpack[GroupArguments]
+) -> Spectral:
     """Normal weights of spectral norm `scale` sqrt(out / in), exactly.
 
     The spectral condition for feature learning at every width (Yang, Simon & Bernstein 2023,
@@ -68,10 +72,10 @@ class SpectralNormal(FanFields, Structured):
     """See `spectral_normal`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "spectral_normal"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "spectral_normal"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         inputs, outputs = math.prod(shape[:-1]), shape[-1] / (self.groups * self.split)
         fan_in, _ = own_fans(self, shape)
         stddev = self.scale * min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(fan_in)
@@ -84,7 +88,7 @@ class SpectralNormal(FanFields, Structured):
     "feature learning at every width, from independent weights",
 )
 def spectral_normal(
-    scale: float = 1.0, *, dtype=None, **fan: Unpack[FanArguments]
+    scale: float = 1.0, *, dtype: DTypeLike | None = None, **fan: Unpack[FanArguments]
 ) -> SpectralNormal:
     """w ~ N(0, s^2), s = `scale` min(1, sqrt(out / in)) / sqrt(in).
 
@@ -104,10 +108,10 @@ class SpectralOrthogonal(GroupFields, Structured):
     """See `spectral_orthogonal`."""
 
     scale: float = 1.0
-    dtype: str | None = None
-    factory = "spectral_orthogonal"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "spectral_orthogonal"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         def draw(key, shape):
             inputs, outputs = math.prod(shape[:-1]), shape[-1]
             q = jax.random.orthogonal(key, inputs, (), dtype, outputs)
@@ -122,7 +126,7 @@ class SpectralOrthogonal(GroupFields, Structured):
     "as spectral, exactly: all singular values are sqrt(out / in)",
 )
 def spectral_orthogonal(
-    scale: float = 1.0, *, dtype=None, **axes: Unpack[GroupArguments]
+    scale: float = 1.0, *, dtype: DTypeLike | None = None, **axes: Unpack[GroupArguments]
 ) -> SpectralOrthogonal:
     """Orthonormal rows or columns times sqrt(out / in), which is then the spectral norm.
 
@@ -146,7 +150,7 @@ def spectral_orthogonal(
     " layers, which do not",
     "unit_scaling",
 )
-def ntk(*, dtype=None) -> Scaled:
+def ntk(*, dtype: DTypeLike | None = None) -> Scaled:
     """w ~ N(0, 1), for layers that compute W x / sqrt(fan_in).
 
     The gradient then has another scale than with 1 / fan_in in the variance (Jacot, Gabriel &

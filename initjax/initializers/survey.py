@@ -6,7 +6,9 @@ for that, and so there is none here.
 """
 
 from collections.abc import Callable
-from typing import Unpack
+from typing import Any, Unpack
+
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.truncated_normal import TruncatedNormal
@@ -30,7 +32,7 @@ _HALF_NORMAL = TruncatedNormal(0.0, 10.0)
 def survey_xavier(
     *,
     activation: str = "relu",
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Xavier that switches on the activation, as a survey has it.
@@ -63,8 +65,8 @@ def survey_xavier(
 )
 def survey_kaiming(
     *,
-    activation: str | Callable = "relu",
-    dtype=None,
+    activation: str | Callable[..., Any] = "relu",
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Half-normal weights, w = |z|, z ~ N(0, gain^2 / fan_in). They do not train.

@@ -5,6 +5,8 @@ import math
 from typing import ClassVar
 
 import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.uniform import Uniform
 from initjax.initializers.base import Structured, register
@@ -23,7 +25,7 @@ def torch_default(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    dtype=None,
+    dtype: DTypeLike | None = None,
     *,
     groups: int = 1,
     transposed: Axes | bool = False,
@@ -59,15 +61,15 @@ class TorchRecurrent(Structured):
     """See `torch_recurrent`."""
 
     gates: int = 1
-    dtype: str | None = None
-    factory = "torch_recurrent"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "torch_recurrent"
     least_axes: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.gates, "gates")
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         bound = math.sqrt(1 / gate_size(self.gates, shape))
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -78,7 +80,7 @@ class TorchRecurrent(Structured):
     "every kernel and bias of a recurrent cell that should start as PyTorch's; its forget gates are"
     " half open, which long memories do not survive: lstm_bias, chrono",
 )
-def torch_recurrent(gates: int = 1, *, dtype=None) -> TorchRecurrent:
+def torch_recurrent(gates: int = 1, *, dtype: DTypeLike | None = None) -> TorchRecurrent:
     """w ~ U(-b, b), b = 1 / sqrt(hidden size): all kernels and biases of PyTorch's LSTM and GRU.
 
     Args:

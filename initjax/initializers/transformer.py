@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
+import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
 from initjax.distributions.uniform import Uniform
@@ -20,10 +22,10 @@ class SmallInit(AxisFields, Structured):
     """See `small_init`."""
 
     width: int | None = None
-    dtype: str | None = None
-    factory = "small_init"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "small_init"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.width is not None:
             count(self.width, "width")
@@ -32,7 +34,7 @@ class SmallInit(AxisFields, Structured):
         """The standard deviation in a transformer of this width."""
         return math.sqrt(0.4 / width)
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         width = self.width or min(math.prod(shape[:-1]), shape[-1])
         return jax.random.normal(key, shape, dtype) * dtype.type(self.stddev(width))
 
@@ -42,7 +44,9 @@ class SmallInit(AxisFields, Structured):
     "Nguyen & Salazar 2019, arXiv:1910.05895",
     "all matrices of a pre-norm transformer but those that wang_init starts; no convolutions",
 )
-def small_init(width: int | None = None, *, dtype=None, **axes: Unpack[AxisArguments]) -> SmallInit:
+def small_init(
+    width: int | None = None, *, dtype: DTypeLike | None = None, **axes: Unpack[AxisArguments]
+) -> SmallInit:
     """w ~ N(0, 2 / (5 d)): for all matrices what Xavier gives a d x 4 d one.
 
     Nguyen & Salazar 2019, Transformers without tears (arXiv:1910.05895); as in GPT-NeoX.
@@ -64,13 +68,13 @@ class WangInit(SmallInit):
     """See `wang_init`."""
 
     num_layers: int = 0  # no depth: it must be given
-    factory = "wang_init"
+    factory: ClassVar[str] = "wang_init"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.num_layers, "num_layers")
 
-    def stddev(self, width):
+    def stddev(self, width: int) -> float:
         return 2 / (self.num_layers * math.sqrt(width))
 
 
@@ -81,7 +85,11 @@ class WangInit(SmallInit):
     example="wang_init(num_layers=12)",
 )
 def wang_init(
-    num_layers: int, width: int | None = None, *, dtype=None, **axes: Unpack[AxisArguments]
+    num_layers: int,
+    width: int | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    **axes: Unpack[AxisArguments],
 ) -> WangInit:
     """w ~ N(0, (2 / (L sqrt d))^2), for the output projections of attention and perceptron.
 
@@ -131,7 +139,11 @@ def t_fixup_scale(num_layers: int, part: str = "encoder") -> float:
     example="t_fixup(num_layers=6)",
 )
 def t_fixup(
-    num_layers: int, part: str = "encoder", *, dtype=None, **fan: Unpack[FanArguments]
+    num_layers: int,
+    part: str = "encoder",
+    *,
+    dtype: DTypeLike | None = None,
+    **fan: Unpack[FanArguments],
 ) -> VarianceScaling:
     """Xavier's uniform weights times `t_fixup_scale`; embeddings are N(0, 1 / d) times it.
 

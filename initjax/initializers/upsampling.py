@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.initializers.axes import FanArguments
 from initjax.initializers.base import FanScaled, Structured, register
@@ -18,10 +19,10 @@ from initjax.support.errors import UserError
 class Bilinear(Structured):
     """See `bilinear`."""
 
-    dtype: str | None = None
-    factory = "bilinear"
+    dtype: DTypeLike | None = None
+    factory: ClassVar[str] = "bilinear"
 
-    def build(self, key, shape, dtype):
+    def build(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         del key  # nothing is random
         *window, inputs, outputs = shape
         rows = (_triangle(size) for size in window)
@@ -41,7 +42,7 @@ def _triangle(size: int) -> np.ndarray:
     "Long, Shelhamer & Darrell 2015, arXiv:1411.4038",
     "transposed convolutions with a kernel of 2 s - s % 2 and stride s, which then interpolate",
 )
-def bilinear(*, dtype=None) -> Bilinear:
+def bilinear(*, dtype: DTypeLike | None = None) -> Bilinear:
     """A transposed convolution that interpolates linearly along every axis of the image.
 
     A kernel of size k enlarges (k + 1) // 2 times, which must be the stride: k = 4 for 2, with
@@ -60,14 +61,14 @@ class ICNR(FanScaled):
 
     upscale: int = 2
     order: str = "depth_to_space"
-    factory = "icnr"
+    factory: ClassVar[str] = "icnr"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         count(self.upscale, "upscale")
         one_of(self.order, _ORDERS, "order")
 
-    def build_unit(self, key, shape, dtype):
+    def build_unit(self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         copies = self.upscale ** max(len(shape) - 2, 1)
         if shape[-1] % copies:
             raise UserError(f"upscale={self.upscale} needs {copies} n outputs; {shape} has not.")
@@ -88,7 +89,7 @@ def icnr(
     order: str = "depth_to_space",
     scale: float = 2.0,
     mode: str = "fan_in",
-    dtype=None,
+    dtype: DTypeLike | None = None,
     **fan: Unpack[FanArguments],
 ) -> ICNR:
     """Normal kernels, the same for all s^2 channels of which a pixel shuffle makes one: s x s equal

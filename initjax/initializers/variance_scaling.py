@@ -4,11 +4,13 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from initjax.distributions.base import Distribution
 from initjax.distributions.normal import Normal
@@ -26,6 +28,7 @@ from initjax.initializers.fans import MODES, Axes, axes_tuple, effective_fan, fa
 from initjax.support.arguments import one_of
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
+from initjax.support.types import Sharding
 from initjax.theory.gains import gain
 
 # A layer's variance is itself random. Above this relative standard error, and where the heavy tail
@@ -44,15 +47,15 @@ class VarianceScaling(Initializer):
     in_axis: Axes = -2
     out_axis: Axes = -1
     batch_axis: Axes = ()
-    dtype: str | None = None
+    dtype: DTypeLike | None = None
     normalize: str = "analytic"
     sampling: str = "iid"
     groups: int = 1
     transposed: Axes | bool = False
     split: int = 1
-    factory = "variance_scaling"
+    factory: ClassVar[str] = "variance_scaling"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_scale(self, "scale")
         for name, choices in (
             ("mode", MODES),
@@ -69,7 +72,7 @@ class VarianceScaling(Initializer):
         check_axes(self)
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
-    def variance(self, shape) -> float:
+    def variance(self, shape: Sequence[int]) -> float:
         """The variance of a weight in an array of `shape`; E[w^2] where the law has a mean."""
         in_axis, out_axis = self.in_axis, self.out_axis
         if _same_axis(in_axis, out_axis, len(shape)):
@@ -81,7 +84,13 @@ class VarianceScaling(Initializer):
             fan_in, fan_out = fans(shape, in_axis, out_axis, self.batch_axis, **packing)
         return self.scale / effective_fan(self.mode, fan_in, fan_out)
 
-    def __call__(self, key, shape, dtype=None, out_sharding=None):
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding = None,
+    ) -> jax.Array:
         shape = tuple(shape)
         dtype = dtype if dtype is not None else self.dtype
         real_dtype = compute_dtype(dtype)
@@ -164,7 +173,7 @@ def variance_scaling(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    dtype=None,
+    dtype: DTypeLike | None = None,
     *,
     normalize: str = "analytic",
     sampling: str = "iid",
@@ -255,16 +264,36 @@ _HE = _Family(
 )
 
 
-def _factory(family: _Family, law: Distribution, use: str) -> Callable[..., VarianceScaling]:
+class FanFactory(Protocol):
+    """How the factories of LeCun, Glorot and He are called."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        in_axis: Axes = -2,
+        out_axis: Axes = -1,
+        batch_axis: Axes = (),
+        dtype: DTypeLike | None = None,
+        *,
+        activation: str | Callable[..., Any] | None = None,
+        mode: str = ...,
+        groups: int = 1,
+        transposed: Axes | bool = False,
+        split: int = 1,
+    ) -> VarianceScaling: ...
+
+
+def _factory(family: _Family, law: Distribution, use: str) -> FanFactory:
     """A factory of a family, registered."""
 
     def factory(
         in_axis: Axes = -2,
         out_axis: Axes = -1,
         batch_axis: Axes = (),
-        dtype=None,
+        dtype: DTypeLike | None = None,
         *,
-        activation: str | Callable | None = None,
+        activation: str | Callable[..., Any] | None = None,
         mode: str = family.mode,
         groups: int = 1,
         transposed: Axes | bool = False,
@@ -305,24 +334,30 @@ def _factory(family: _Family, law: Distribution, use: str) -> Callable[..., Vari
     return register(f"{shown}, Var = {family.shown}", family.reference, use, *aliases)(factory)
 
 
-lecun_normal = _factory(_LECUN, TruncatedNormal(), "SELU and linear layers; Flax's own default")
-lecun_uniform = _factory(_LECUN, Uniform(), "as lecun_normal, bounded")
-lecun_untruncated_normal = _factory(_LECUN, Normal(), "as in the source")
-glorot_normal = xavier_normal = _factory(
+lecun_normal: FanFactory = _factory(
+    _LECUN, TruncatedNormal(), "SELU and linear layers; Flax's own default"
+)
+lecun_uniform: FanFactory = _factory(_LECUN, Uniform(), "as lecun_normal, bounded")
+lecun_untruncated_normal: FanFactory = _factory(_LECUN, Normal(), "as in the source")
+glorot_normal: FanFactory = _factory(
     _GLOROT,
     TruncatedNormal(),
     "tanh and sigmoid, where forward and backward signal matter alike",
 )
-glorot_uniform = xavier_uniform = _factory(
+xavier_normal: FanFactory = glorot_normal
+glorot_uniform: FanFactory = _factory(
     _GLOROT, Uniform(), "as glorot_normal, bounded; Keras' default"
 )
-glorot_untruncated_normal = xavier_untruncated_normal = _factory(
+xavier_uniform: FanFactory = glorot_uniform
+glorot_untruncated_normal: FanFactory = _factory(
     _GLOROT, Normal(), "as glorot_normal, without truncation"
 )
-he_normal = kaiming_normal = _factory(
+xavier_untruncated_normal: FanFactory = glorot_untruncated_normal
+he_normal: FanFactory = _factory(
     _HE, TruncatedNormal(), "ReLU; any other activation by activation=..."
 )
-he_uniform = kaiming_uniform = _factory(_HE, Uniform(), "as he_normal, bounded")
-he_untruncated_normal = kaiming_untruncated_normal = _factory(
-    _HE, Normal(), "as in the source: N(0, 2 / n)"
-)
+kaiming_normal: FanFactory = he_normal
+he_uniform: FanFactory = _factory(_HE, Uniform(), "as he_normal, bounded")
+kaiming_uniform: FanFactory = he_uniform
+he_untruncated_normal: FanFactory = _factory(_HE, Normal(), "as in the source: N(0, 2 / n)")
+kaiming_untruncated_normal: FanFactory = he_untruncated_normal

@@ -69,7 +69,7 @@ class ImageClassifier(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("num_classes", "depth", "width"):
             value = getattr(self, name, 1)
             if not isinstance(value, numbers.Integral) or not 1 <= value < 2**31:
@@ -153,7 +153,7 @@ class ScalableClassifier(ImageClassifier):
 
     width_multiplier: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         positive(self.width_multiplier, "width_multiplier")
         rate = not_negative(getattr(self, "dropout_rate", 0), "dropout_rate")

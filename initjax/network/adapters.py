@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -33,7 +33,7 @@ METHODS = Registry("method of adapters")
 _Method = TypeVar("_Method", bound="type[AdapterStart]")
 
 
-def register(name: str):
+def register(name: str) -> Callable[[_Method], _Method]:
     """Decorator: lets `create_adapters` use a method by its name."""
 
     def add(method: _Method) -> _Method:
@@ -76,7 +76,7 @@ class AdapterStart(abc.ABC):
     rank: int = 8
     alpha: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count(self.rank, "rank")
         if self.alpha is not None:
             positive(self.alpha, "alpha")
@@ -204,7 +204,7 @@ class Matrix:
       shape: of the matrix.
     """
 
-    def __init__(self, path, shape, layout, owner):
+    def __init__(self, path: str, shape: tuple[int, ...], layout: Layout | None, owner: Any):
         layout = layout or conventional_layout(path, shape, owner)
         if layout is None or len(shape) < 2:
             raise UserError(
@@ -216,17 +216,16 @@ class Matrix:
             raise UserError(f"{path}, shape {shape}: stacked layers have an adapter each, not one.")
         self._order = (*positions, *inputs, *outputs)
         self._ordered = [shape[i] for i in self._order]
-        self.positions = math.prod(shape[i] for i in positions) if positions else 0
-        self.inputs, self.outputs = (
-            math.prod(shape[i] for i in axes) for axes in (inputs, outputs)
-        )
-        self.shape = (max(self.positions, 1) * self.inputs, self.outputs)
+        self.positions: int = math.prod(shape[i] for i in positions) if positions else 0
+        self.inputs: int = math.prod(shape[i] for i in inputs)
+        self.outputs: int = math.prod(shape[i] for i in outputs)
+        self.shape: tuple[int, int] = (max(self.positions, 1) * self.inputs, self.outputs)
 
-    def of(self, leaf):
+    def of(self, leaf: jax.Array) -> jax.Array:
         """The matrix, in float32 or more."""
         wide = wide_dtype(jnp.result_type(leaf))
         return jnp.asarray(leaf, wide).transpose(self._order).reshape(self.shape)
 
-    def back(self, matrix):
+    def back(self, matrix: jax.Array) -> jax.Array:
         """The leaf."""
         return matrix.reshape(self._ordered).transpose(np.argsort(self._order))

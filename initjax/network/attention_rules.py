@@ -3,9 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from initjax.initializers.layout import laid_out
 from initjax.initializers.variance_scaling import variance_scaling
@@ -25,7 +27,9 @@ class MimeticAttention:
     betas: tuple[float, ...]
     num_heads: int | None
 
-    def __call__(self, key, parts, dtype):
+    def __call__(
+        self, key: jax.Array, parts: Mapping[str, Part], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         missing = [role for role in _ATTENTION if role not in parts]
         if missing:
             raise UserError(f"there is no {' and no '.join(missing)}.")
@@ -123,9 +127,11 @@ def mimetic_attention(
 class GatedPair:
     """The two kernels of a gated layer; see `gated_linear_unit`."""
 
-    activation: str | Callable
+    activation: str | Callable[..., Any]
 
-    def __call__(self, key, parts, dtype):
+    def __call__(
+        self, key: jax.Array, parts: Mapping[str, Part], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         keys = jax.random.split(key)
         scales = {"gate": 1.0, "up": gain(self.activation) ** 2}
         return {
@@ -138,7 +144,7 @@ class GatedPair:
 
 
 def gated_linear_unit(
-    activation: str | Callable = "silu",
+    activation: str | Callable[..., Any] = "silu",
     *,
     names: Mapping[str, str] | None = None,
     stacked: bool = False,

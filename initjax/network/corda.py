@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from initjax.network.adapters import AdapterStart, check_inputs, register
@@ -33,12 +34,14 @@ class CorDA(AdapterStart):
     mode: str = "knowledge_preserved"
     damping: float = 0.01
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.mode, _MODES, "mode")
         positive(self.damping, "damping")
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = check_inputs("corda", inputs, w, 1)
         c = x.T @ x / len(x)
         c += self.damping * jnp.trace(c) / len(c) * jnp.eye(len(c), dtype=c.dtype)

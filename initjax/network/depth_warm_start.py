@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class DepthWarmStart(WarmStart):
 
     layers: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             re.compile(self.layers)
         except (re.error, TypeError) as error:
@@ -51,7 +52,7 @@ class DepthWarmStart(WarmStart):
                 f"layers={self.layers!r} is not a regular expression: {error}."
             ) from None
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         old = layers_of(source)
         chosen = {path: stage for path in old if (stage := self._stage(path)) is not None}
         if not chosen:

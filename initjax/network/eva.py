@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from initjax.network.adapters import AdapterStart, check_inputs, register
@@ -19,7 +20,9 @@ class EVA(AdapterStart):
       UserError (a ValueError): when it is called, no inputs, or fewer samples than r.
     """
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = check_inputs("eva", inputs, w, self.rank)
         vt = jnp.linalg.svd(x, full_matrices=False)[2]
         return vt[: self.rank].T, jnp.zeros((self.rank, w.shape[1]), w.dtype), w

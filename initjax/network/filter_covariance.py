@@ -2,10 +2,13 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from initjax.network.paths import natural_order, path_key
 from initjax.network.rules import compile_pattern
@@ -36,11 +39,11 @@ class FilterCovariance(WarmStart):
     layers: str = "kernel$"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         compile_pattern(self.layers)
         count(self.seed, "seed", 0)
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         new, old = (self._depthwise(tree) for tree in (params, source))
         if not (new and old):
             where = "The source" if new else "The network"
@@ -71,7 +74,7 @@ class FilterCovariance(WarmStart):
         return sorted(found, key=natural_order)
 
 
-def filter_covariance(kernel, path: str = "kernel") -> np.ndarray:
+def filter_covariance(kernel: ArrayLike, path: str = "kernel") -> np.ndarray:
     """The covariance [k, k, k, k] of filters (k, k, 1, channels), over the channels.
 
     Raises:
@@ -83,7 +86,7 @@ def filter_covariance(kernel, path: str = "kernel") -> np.ndarray:
     return np.cov(np.asarray(kernel, np.float64).reshape(-1, channels)).reshape(*window, *window)
 
 
-def resized(covariance: np.ndarray, window) -> np.ndarray:
+def resized(covariance: np.ndarray, window: Sequence[int]) -> np.ndarray:
     """The covariance, as a matrix, of filters that are resized linearly to another window."""
     for axis, size in zip(range(4), (*window, *window), strict=True):
         number = covariance.shape[axis]

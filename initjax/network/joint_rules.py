@@ -81,7 +81,7 @@ class JointRule:
     stacked: bool = False
     scale: ClassVar[None] = None  # which a `Rule` may have
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for pattern in self.patterns.values():
             compile_pattern(pattern)
         if not callable(self.init):

@@ -74,13 +74,15 @@ class LoftQ(AdapterStart):
     block_size: int = 64
     iterations: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         quantization_levels(self.bits, self.levels)
         for name in ("block_size", "iterations"):
             count(getattr(self, name), name)
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         levels = quantization_levels(self.bits, self.levels)
         a, b = jnp.zeros((w.shape[0], self.rank)), jnp.zeros((self.rank, w.shape[1]))
         kept = w

@@ -17,7 +17,9 @@ class LoRA(AdapterStart):
     The uniform law is that of the source's code, kaiming_uniform(a=sqrt(5)). W0 is unchanged.
     """
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         bound = 1 / math.sqrt(w.shape[0])
         a = jax.random.uniform(key, (w.shape[0], self.rank), w.dtype, -bound, bound)
         return a, jnp.zeros((self.rank, w.shape[1]), w.dtype), w

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from initjax.network.adapters import AdapterStart, register
@@ -26,11 +27,13 @@ class LoRAGA(AdapterStart):
 
     gamma: float = 16.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         positive(self.gamma, "gamma")
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if gradient is None:
             raise UserError("lora_ga needs gradients of a batch: gradients=jax.grad(loss)(params).")
         if 2 * self.rank > min(w.shape):

@@ -31,14 +31,14 @@ class Net2NetDeeper(WarmStart):
 
     layers: Any = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             pairs = tuple((str(new), str(old)) for new, old in dict(self.layers).items())
         except (TypeError, ValueError):
             raise UserError(f"layers={self.layers!r} are no pairs (here, in the source).") from None
         object.__setattr__(self, "layers", pairs)
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         taken = (
             self._given(params, source)
             if self.layers

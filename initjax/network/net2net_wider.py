@@ -1,6 +1,7 @@
 """A wider network that computes what the trained one does."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Net2NetWider(WarmStart):
         units that do not all have as many copies.
     """
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         changed = changed_axes(params, source)
         if missing := [path for path in params if path not in changed]:
             raise UserError(f"The source has no {missing[0]}, without which the output changes.")

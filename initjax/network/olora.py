@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from initjax.network.adapters import AdapterStart, register
@@ -15,7 +16,9 @@ class OLoRA(AdapterStart):
     B has orthonormal rows; transposed, since other libraries' weights are (out, in).
     """
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         q, r = jnp.linalg.qr(w.T)
         a, b = r[: self.rank].T, q[:, : self.rank].T
         return a, b, w - self.scale * (a @ b)

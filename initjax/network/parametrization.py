@@ -74,7 +74,7 @@ class Leaf:
     shape: tuple[int, ...] | None = None
     base: tuple[int, ...] | None = None
 
-    def initial(self, init: Callable) -> float:
+    def initial(self, init: Callable[..., Any]) -> float:
         """By what the weights of an initializer are multiplied, so that their size is
         that of the base network's for inputs and outputs, and 1 / sqrt(m) of it between.
         """
@@ -227,7 +227,7 @@ class MaximalUpdate:
     queries: str = r"(^|/)(query|q_proj)(/|$)"
     exponent: ClassVar[float] = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             compile_pattern(getattr(self, field.name))
 
@@ -434,7 +434,9 @@ def of_module(
 
 
 def initial_factors(
-    found: Parametrization, kernel_init: Callable, dense_init: Callable | None = None
+    found: Parametrization,
+    kernel_init: Callable[..., Any],
+    dense_init: Callable[..., Any] | None = None,
 ) -> dict[str, float]:
     """{path: by what the weights that a model draws are multiplied}, those that are not 1.
 

@@ -11,12 +11,12 @@ import numpy as np
 from initjax.support.errors import UserError
 
 
-def path_name(path) -> str:
+def path_name(path: tuple[Any, ...]) -> str:
     """A path of `jax.tree_util` as "Block_0/Conv_0/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def named_leaves(tree) -> list[tuple[str, Any]]:
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
     """[(path, leaf)] of a tree, in its order.
 
     The `value` inside a box of Flax (nnx.Param, nn.Partitioned, ...) is left out of the path.
@@ -34,7 +34,7 @@ def natural_order(path: str) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
 
 
-def compile_pattern(pattern: str) -> re.Pattern:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     """The regular expression; a UserError where it is none."""
     try:
         return re.compile(pattern)
@@ -42,7 +42,7 @@ def compile_pattern(pattern: str) -> re.Pattern:
         raise UserError(f"pattern={pattern!r} is not a regular expression: {error}.") from None
 
 
-def get_owner(tree: Any, path) -> Any:
+def get_owner(tree: Any, path: tuple[Any, ...]) -> Any:
     """The node that holds the leaf at a path of `jax.tree_util`; None where the keys do not say."""
     for key in path[:-1]:
         if isinstance(key, jax.tree_util.GetAttrKey):
@@ -79,14 +79,14 @@ def _fold(key, words):
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
-def get_layer(params, path: str) -> Mapping[str, Any]:
+def get_layer(params: Any, path: str) -> Mapping[str, Any]:
     """The parameters of the layer at `path`; empty where there are none."""
     for name in filter(None, path.split("/")):
         params = params.get(name, {}) if isinstance(params, Mapping) else {}
     return params if isinstance(params, Mapping) else {}
 
 
-def set_layer(params, path: str, layer: Mapping[str, Any]):
+def set_layer(params: Any, path: str, layer: Mapping[str, Any]) -> Any:
     """`params` with another layer at `path`."""
     head, _, rest = path.partition("/")
     if not head:

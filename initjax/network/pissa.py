@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from initjax.network.adapters import AdapterStart, register
@@ -16,7 +17,9 @@ class PiSSA(AdapterStart):
     arXiv:2404.02948).
     """
 
-    def begin(self, key, w, gradient, inputs):
+    def begin(
+        self, key: jax.Array, w: jax.Array, gradient: jax.Array | None, inputs: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         u, s, vt = jnp.linalg.svd(w, full_matrices=False)
         root = jnp.sqrt(s[: self.rank] / self.scale)
         a, b = u[:, : self.rank] * root, root[:, None] * vt[: self.rank]

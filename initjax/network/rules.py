@@ -46,12 +46,12 @@ class Rule:
     """
 
     pattern: str
-    init: str | Callable
+    init: str | Callable[..., Any]
     stacked: bool = False
     scale: float | Callable[[int, int], float] | None = None
     layout: str | Layout | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         groups = compile_pattern(self.pattern).groupindex
         object.__setattr__(self, "init", get(self.init))
         if self.layout is not None:
@@ -87,7 +87,8 @@ def first_matches(
 
 def reinitialize(
     params: Any,
-    rules: Iterable[Rule | JointRule | tuple[str, str | Callable]] | Mapping[str, str | Callable],
+    rules: Iterable[Rule | JointRule | tuple[str, str | Callable[..., Any]]]
+    | Mapping[str, str | Callable[..., Any]],
     key: jax.Array,
     *,
     layouts: Mapping[str, Layout] | None = None,
@@ -175,7 +176,7 @@ def reinitialize(
     return jax.tree_util.tree_unflatten(structure, new_leaves)
 
 
-def read_rules(rules) -> list[Rule | JointRule]:
+def read_rules(rules: Any) -> list[Rule | JointRule]:
     """Rules of what `reinitialize` takes: pairs, a mapping, or rules."""
     if isinstance(rules, Mapping):
         rules = rules.items()
@@ -274,7 +275,7 @@ def _sharding(leaf):
     return leaf.sharding if getattr(leaf, "committed", False) else None
 
 
-def _laid_out(rule, shape, path, found, owner) -> Callable:
+def _laid_out(rule, shape, path, found, owner) -> Callable[..., Any]:
     """The initializer of a rule for a leaf of these axes."""
     if rule.stacked and not shape:
         raise UserError("stacked=True needs a first axis of layers.")

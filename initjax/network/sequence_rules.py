@@ -1,15 +1,18 @@
 """Arrays of a recurrent or state space layer that are drawn together."""
 
 import dataclasses
+from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from initjax.initializers.constant import ones
 from initjax.initializers.lru import LRUNuLog
 from initjax.initializers.mamba import mamba_a_log, mamba_step_bias
 from initjax.initializers.recurrent import Chrono
 from initjax.initializers.torch_default import torch_default
-from initjax.network.joint_rules import JointRule
+from initjax.network.joint_rules import JointRule, Part
 from initjax.network.rules import Rule
 from initjax.support.arguments import count
 
@@ -20,7 +23,9 @@ class ChronoPair:
 
     chrono: Chrono
 
-    def __call__(self, key, parts, dtype):
+    def __call__(
+        self, key: jax.Array, parts: Mapping[str, Part], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         shape = next(iter(parts.values())).shape
         drawn = self.chrono.build_gates(key, shape, dtype)
         return {role: drawn[role[0]] for role in parts}
@@ -49,7 +54,9 @@ class LRURing:
 
     nu_log: LRUNuLog
 
-    def __call__(self, key, parts, dtype):
+    def __call__(
+        self, key: jax.Array, parts: Mapping[str, Part], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         nu_log = self.nu_log.build(key, next(iter(parts.values())).shape, dtype)
         # ln sqrt(1 - |lambda|^2), exact near |lambda| = 1.
         gamma_log = 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu_log)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +33,12 @@ class Stacking(WarmStart):
     order: str = "stack"
     blocks: str = r"Block_(?P<layer>\d+)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         one_of(self.order, ("stack", "interpolate"), "order")
         if "layer" not in compile_pattern(self.blocks).groupindex:
             raise UserError(f"blocks={self.blocks!r} has no group (?P<layer>...).")
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         numbers = [
             sorted({int(m["layer"]) for path in tree if (m := re.search(self.blocks, path))})
             for tree in (params, source)

@@ -46,13 +46,13 @@ class Subcloning(WarmStart):
     changes: Any = ()
     heads: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if "layer" not in compile_pattern(self.blocks).groupindex:
             raise UserError(f"blocks={self.blocks!r} has no group (?P<layer>...).")
         object.__setattr__(self, "changes", tuple(finite(c, "changes") for c in self.changes))
         object.__setattr__(self, "heads", check_heads(self.heads))
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         origins = self._origins(params, source)
         old = {path: np.asarray(source[origin]) for path, origin in origins.items()}
         changed = changed_axes({path: params[path] for path in old}, old)

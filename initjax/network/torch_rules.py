@@ -2,20 +2,24 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from initjax.initializers.layout import laid_out
 from initjax.initializers.torch_default import torch_default
-from initjax.network.joint_rules import JointRule
+from initjax.network.joint_rules import JointRule, Part
 
 
 @dataclasses.dataclass(frozen=True)
 class TorchLayer:
     """The arrays of one layer; see `torch_rules`."""
 
-    def __call__(self, key, parts, dtype):
+    def __call__(
+        self, key: jax.Array, parts: Mapping[str, Part], dtype: np.dtype
+    ) -> dict[str, jax.Array]:
         keys = dict(zip(parts, jax.random.split(key, len(parts)), strict=True))
         drawn = {}
         for role, part in parts.items():

@@ -158,7 +158,7 @@ def size_of_heads(units: Units, heads: tuple[int, int] | None) -> tuple[int, int
     return units.source // heads[0], units.target // heads[1]
 
 
-def in_heads(units: Units, heads, chosen: np.ndarray) -> np.ndarray:
+def in_heads(units: Units, heads: tuple[int, int] | None, chosen: np.ndarray) -> np.ndarray:
     """Indices of the features of the chosen heads, evenly spaced within each."""
     old, new = size_of_heads(units, heads)
     if new > old:

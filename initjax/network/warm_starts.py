@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -26,7 +26,7 @@ Arrays = Mapping[str, Any]  # by path
 _Method = TypeVar("_Method", bound="type[WarmStart]")
 
 
-def register(name: str):
+def register(name: str) -> Callable[[_Method], _Method]:
     """Decorator: lets `from_checkpoint` and `--init_from` make a `WarmStart` by its name."""
 
     def add(method: _Method) -> _Method:
@@ -50,7 +50,7 @@ class WarmStart(abc.ABC):
     source: Any
     factory: ClassVar[str] = ""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return str(Call(self.factory, (), tuple(given.items())))
 

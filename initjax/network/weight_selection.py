@@ -42,11 +42,11 @@ class WeightSelection(WarmStart):
     heads: Any = None
     rescale: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         compile_pattern(self.head)
         object.__setattr__(self, "heads", check_heads(self.heads))
 
-    def take(self, params, source):
+    def take(self, params: Any, source: Any) -> Any:
         chosen = {path: leaf for path, leaf in params.items() if not re.search(self.head, path)}
         taken = {}
         for path, axes in changed_axes(chosen, source).items():

@@ -17,7 +17,9 @@ from initjax.support.errors import UserError
 
 
 @register
-def autoinit(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
+def autoinit(
+    model: Any, params: Any, batch: Any, key: jax.Array, *, held_out: Any = None
+) -> tuple[Any, Report]:
     """Analytic signal-preserving scales (Bingham & Miikkulainen 2023, arXiv:2109.08958).
 
     The mean mu and variance v of the signal are followed through the program of the model, layer by

@@ -36,9 +36,9 @@ MODES = ("sequential", "joint")
 
 @register
 def consistency(
-    model,
-    params,
-    batch,
+    model: Any,
+    params: Any,
+    batch: Any,
     key: jax.Array,
     *,
     divergence: str = "moment",
@@ -47,7 +47,7 @@ def consistency(
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int | None = None,
     passes: int = 16,
-    held_out=None,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """Scales and shifts every layer's channels so that its pre-activations follow a target law.
 

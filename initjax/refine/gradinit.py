@@ -22,9 +22,9 @@ _MOST_SHRINKS = 100  # steps that GradInit takes in the end to meet its constrai
 
 @register
 def gradinit(
-    model,
-    params,
-    batch,
+    model: Any,
+    params: Any,
+    batch: Any,
     key: jax.Array,
     *,
     learning_rate: float = 0.1,
@@ -35,7 +35,7 @@ def gradinit(
     floor: float = 0.01,
     optimizer: optax.GradientTransformation | None = None,
     loss: Callable = cross_entropy,
-    held_out=None,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """GradInit: factors of tensors for a good first step (Zhu et al. 2021, arXiv:2102.08098).
 

@@ -17,15 +17,15 @@ from initjax.support.arguments import count, finite, not_negative
 
 @register
 def krahenbuhl(
-    model,
-    params,
-    batch,
+    model: Any,
+    params: Any,
+    batch: Any,
     key: jax.Array,
     *,
     bias: float = 0.0,
     iterations: int = 10,
     damping: float = 0.25,
-    held_out=None,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """Data-dependent initialization (Krähenbühl et al. 2016, arXiv:1511.06856).
 

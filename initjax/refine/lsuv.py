@@ -17,14 +17,14 @@ from initjax.support.arguments import count, not_negative
 
 @register
 def lsuv(
-    model,
-    params,
-    batch,
+    model: Any,
+    params: Any,
+    batch: Any,
     key: jax.Array,
     *,
     tolerance: float = 0.1,
     max_iterations: int = 10,
-    held_out=None,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """Layer-sequential unit-variance initialization (Mishkin & Matas 2016, arXiv:1511.06422).
 

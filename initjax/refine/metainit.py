@@ -19,7 +19,9 @@ from initjax.support.errors import UserError
 _FLOOR = 1e-3  # of a norm that MetaInit began with: a norm stays positive
 
 
-def gradient_quotient(loss: Callable[[Any], jax.Array], params: Any, *, epsilon: float = 1e-5):
+def gradient_quotient(
+    loss: Callable[[Any], jax.Array], params: Any, *, epsilon: float = 1e-5
+) -> jax.Array:
     """How much a step along the gradient changes the gradient, relative to it.
 
         GQ = mean |(g - H g) / (g + epsilon s) - 1|,   s = 1 where g >= 0, else -1,
@@ -61,9 +63,9 @@ def signed_momentum(learning_rate: float, momentum: float) -> optax.GradientTran
 
 @register
 def metainit(
-    model,
-    params,
-    batch,
+    model: Any,
+    params: Any,
+    batch: Any,
     key: jax.Array,
     *,
     steps: int = 100,
@@ -72,7 +74,7 @@ def metainit(
     momentum: float = 0.9,
     optimizer: optax.GradientTransformation | None = None,
     loss: Callable = cross_entropy,
-    held_out=None,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """MetaInit: norms of weights that make the loss look linear (Dauphin & Schoenholz 2019).
 

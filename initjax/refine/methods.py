@@ -76,7 +76,7 @@ def check(name: str | Call) -> None:
 
 
 def refine(
-    name: str | Call, model, params, batch, key: jax.Array, *, held_out=None
+    name: str | Call, model: Any, params: Any, batch: Any, key: jax.Array, *, held_out: Any = None
 ) -> tuple[Any, Report]:
     """Calls the refinement of a name, such as "lsuv" or "consistency(mode='joint')".
 

@@ -99,13 +99,14 @@ class Network:
       key: a PRNG key.
     """
 
-    def __init__(self, model, key: jax.Array):
+    def __init__(self, model: Any, key: jax.Array):
         self._collections: Mapping[str, Any] = {}
         if isinstance(model, WithCollections):
             model, self._collections = model.model, model.collections
         if not isinstance(model, nn.Module | nnx.Module):
             raise UserError(f"model={type(model).__name__} is not a Flax Linen or NNX module.")
-        self.model, self.key = model, key
+        self.model: Any = model
+        self.key: jax.Array = key
         self._axes: dict[str, tuple[int, ...]] = {}
         self._stacked: set[str] = set()
         self._kwargs: dict[str, Any] = {}
@@ -123,7 +124,7 @@ class Network:
             return _filled(nnx.state(self.model, nnx.Param), params)
         return {"params": params, **self._collections}
 
-    def apply(self, params, inputs) -> jax.Array:
+    def apply(self, params: Any, inputs: Any) -> jax.Array:
         """The outputs."""
         if isinstance(self.model, nnx.Module):
             model = nnx.clone(self.model)
@@ -132,7 +133,9 @@ class Network:
         with _legible(self.model):
             return self.model.apply(self._variables(params), inputs, **self._kwargs)[0]
 
-    def record(self, params, inputs, edit: Callable | None = None) -> dict[str, jax.Array]:
+    def record(
+        self, params: Any, inputs: Any, edit: Callable | None = None
+    ) -> dict[str, jax.Array]:
         """What every layer put out at its first call, [rows, C], in the order of computing.
 
         Rows are samples and positions; where a layer has several output axes, as heads and their
@@ -207,7 +210,7 @@ class Network:
                     " channels that its layer puts out: it cannot be rescaled by channels."
                 )
 
-    def unscalable(self, params, inputs) -> set[str]:
+    def unscalable(self, params: Any, inputs: Any) -> set[str]:
         """The layers whose outputs do not grow with their weights, since these are normalized.
 
         Told by the derivative of z by the log of the weights' scale, what the layer is given being
@@ -236,7 +239,7 @@ class Network:
 
         return {path for path, responds in respond(params).items() if not responds}
 
-    def change_layers(self, params, changes: Mapping[str, tuple[Any, Any]]):
+    def change_layers(self, params: Any, changes: Mapping[str, tuple[Any, Any]]) -> Any:
         """W <- W s, b <- s b + t for layers that were recorded, each with its (s, t).
 
         s and t are numbers, or one number a channel. What is inside an `nn.WeightNorm` has the size
@@ -258,7 +261,7 @@ class Network:
             params = set_layer(params, path, layer)
         return params
 
-    def shapes(self, params, inputs) -> dict[str, jax.ShapeDtypeStruct]:
+    def shapes(self, params: Any, inputs: Any) -> dict[str, jax.ShapeDtypeStruct]:
         """The shape [..., C] of what every layer puts out at its first call, not computing it."""
         paths: dict[str, int] = {}
 
@@ -270,7 +273,7 @@ class Network:
 
         return dict(zip(paths, jax.eval_shape(run, params, inputs), strict=True))
 
-    def statistics(self, params, inputs) -> dict[str, Statistics]:
+    def statistics(self, params: Any, inputs: Any) -> dict[str, Statistics]:
         """The statistics of every layer."""
         return as_statistics(self._moments(params, inputs))
 

@@ -36,11 +36,13 @@ class Gaussian:
     mean: float = 0.0
     variance: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         finite(self.mean, "mean")
         positive(self.variance, "variance")
 
-    def laws(self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """The `Law` of every layer, by path; `shapes` are those of what they put out, [..., C]."""
         return {path: _normal(z, self.mean, self.variance) for path, z in shapes.items()}
 
@@ -64,7 +66,9 @@ class MeanField:
     weight_variance: float | None = None
     bias_variance: float | None = None
 
-    def laws(self, network, shapes, inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """As `Gaussian.laws`."""
         weight_variance, bias_variance = self.weight_variance, self.bias_variance
         if weight_variance is None:
@@ -93,7 +97,9 @@ class Reference:
     params: Any
     model: Any = None
 
-    def laws(self, network, shapes, inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """As `Gaussian.laws`; the quantiles are the sorted values themselves."""
         model, params = split_variables(self.model or network.model, self.params)
         if model is not network.model:
@@ -115,10 +121,12 @@ class Saved:
         width, such as the last one of a network for another number of classes.
     """
 
-    file: str | os.PathLike
+    file: str | os.PathLike[str]
     pooled: bool = False
 
-    def laws(self, network, shapes, inputs):
+    def laws(
+        self, network: Network, shapes: Mapping[str, jax.ShapeDtypeStruct], inputs: Any
+    ) -> dict[str, Law]:
         """As `Gaussian.laws`."""
         found = {}
         for layer in load_statistics(self.file)["layers"]:
@@ -168,7 +176,7 @@ def _matched(found, shapes, what, cure="") -> dict[str, Law]:
     return {path: found[path] for path in shapes}
 
 
-def digest(inputs) -> str:
+def digest(inputs: Any) -> str:
     """SHA-256 of a batch: its dtype, shape and values."""
     array = np.ascontiguousarray(inputs)
     header = f"{array.dtype.str} {array.shape} ".encode()
@@ -176,10 +184,10 @@ def digest(inputs) -> str:
 
 
 def save_statistics(
-    model,
-    params,
-    inputs,
-    file: str | os.PathLike,
+    model: Any,
+    params: Any,
+    inputs: Any,
+    file: str | os.PathLike[str],
     *,
     key: jax.Array | None = None,
     about: Mapping[str, Any] | None = None,
@@ -225,7 +233,7 @@ def save_statistics(
     write_whole(pathlib.Path(file), json_row(({"about": about} if about else {}) | content))
 
 
-def load_statistics(file: str | os.PathLike) -> dict[str, Any]:
+def load_statistics(file: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a file of `save_statistics`, checked.
 
     Raises:

@@ -14,13 +14,13 @@ import argparse
 import concurrent.futures
 import contextlib
 import math
-import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from initjax.data.augmentation import normalize
 from initjax.data.load import load
@@ -36,6 +36,7 @@ from initjax.signal.layers import Signal
 from initjax.signal.measure import measure, recommend
 from initjax.support import command as commands
 from initjax.support.arguments import count
+from initjax.support.bars import bar
 from initjax.support.compiling import remember_programs
 from initjax.support.errors import UserError
 from initjax.support.memory import check_fits
@@ -47,11 +48,7 @@ _LEAVES |= {"class_token": "zeros", "position_embedding": "normal(stddev=0.02)"}
 
 def create_parser() -> commands.Parser:
     """The parser of the command line's flags."""
-    parser = commands.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.Parser(description=__doc__)
     add = parser.add_argument
     add("--model", default="mlp(depth=50)", help=f"{', '.join(model_names())}; 'mlp(depth=50)'")
     add("--activation", default="relu", help="activation of the model (default: relu)")
@@ -125,9 +122,9 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
         name: pool.submit(draw, shapes, *inits, weights_key, layouts)
         for name, inits in starts.items()
     }
-    with _bar(len(starts)) as bar:
+    with _bar(len(starts)) as shown:
         for name, variables in drawn.items():
-            bar.set_description(name[:40])
+            shown.set_description(name[:40])
             signals[name] = measure(
                 model,
                 variables.result(),
@@ -136,9 +133,9 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
                 key=cotangent_key,
                 **training,
             )
-            bar.update()
+            shown.update()
             if name in initializers:
-                bar.clear()
+                shown.clear()
                 text = report.table(signals[name])
                 print(f"\n{name}: {signals[name].verdict}\n{text}", flush=True)
     asked = {name: signals[name] for name in initializers}
@@ -155,15 +152,15 @@ def run(flags: argparse.Namespace) -> dict[str, Signal]:
 def _bar(total):
     """A bar on a terminal, that goes on counting seconds while something is compiled."""
     done = threading.Event()
-    with tqdm.tqdm(total=total, disable=not sys.stderr.isatty(), leave=False) as bar:
+    with bar(total, "starts", left=False) as shown:
 
         def refresh():
             while not done.wait(1.0):
-                bar.refresh()
+                shown.refresh()
 
         threading.Thread(target=refresh, daemon=True).start()
         try:
-            yield bar
+            yield shown
         finally:
             done.set()
 
@@ -226,8 +223,8 @@ def draw(shapes, kernel_init, bias_init, key, layouts=None):
     return variables
 
 
-def main() -> None:
-    """The command, with a line in place of a traceback where its user is wrong."""
+def main(parse: Callable[[], argparse.Namespace] = parse, run: Callable[..., Any] = run) -> None:
+    """The command, or that of another module, with a line in place of a user's traceback."""
     with commands.answers():
         flags = parse()
         remember_programs()

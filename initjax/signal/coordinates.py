@@ -30,9 +30,9 @@ from initjax.network.parametrization import (
 )
 from initjax.network.paths import named_leaves
 from initjax.network.taps import record
+from initjax.signal.__main__ import main
 from initjax.support import command as commands
 from initjax.support.arguments import count, one_of, positive
-from initjax.support.compiling import remember_programs
 from initjax.support.environment import describe_environment
 from initjax.support.errors import UserError
 from initjax.support.files import strict_json, write_whole
@@ -155,11 +155,7 @@ def _slope(widths, values) -> float:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
-    parser = commands.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.Parser(description=__doc__)
     add = parser.add_argument
     add(
         "--model",
@@ -269,13 +265,5 @@ def plot(found: Mapping[str, Coordinates], path: pathlib.Path, title: str) -> No
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
-    """The command, with a line in place of a traceback where its user is wrong."""
-    with commands.answers():
-        flags = parse()
-        remember_programs()
-        run(flags)
-
-
 if __name__ == "__main__":
-    commands.run(main)
+    commands.run(lambda: main(parse, run))

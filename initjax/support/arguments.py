@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 
@@ -12,7 +13,7 @@ from initjax.support.text import shown
 _MOST = 2**31 - 1  # that an int32 of JAX holds
 
 
-def finite(value, name: str) -> float:
+def finite(value: Any, name: str) -> float:
     """`value` as a float, if it is a finite number."""
     try:
         number = float(value)
@@ -25,7 +26,7 @@ def finite(value, name: str) -> float:
     return number
 
 
-def positive(value, name: str) -> float:
+def positive(value: Any, name: str) -> float:
     """`value` as a float, if it is above 0."""
     number = finite(value, name)
     if number <= 0:
@@ -33,7 +34,7 @@ def positive(value, name: str) -> float:
     return number
 
 
-def not_negative(value, name: str) -> float:
+def not_negative(value: Any, name: str) -> float:
     """`value` as a float, if it is 0 or more."""
     number = finite(value, name)
     if number < 0:
@@ -41,7 +42,7 @@ def not_negative(value, name: str) -> float:
     return number
 
 
-def count(value, name: str, least: int = 1) -> int:
+def count(value: Any, name: str, least: int = 1) -> int:
     """`value` as an int, if it is one, `least` or more, and an int32 holds it."""
     try:
         number = operator.index(value)

@@ -104,7 +104,7 @@ def _program() -> list[str]:
     return ["python", str(path.relative_to(here) if path.is_relative_to(here) else path)]
 
 
-def stop_at_once(*signal_and_frame) -> NoReturn:
+def stop_at_once(*signal_and_frame: object) -> NoReturn:
     """Ends the process as Ctrl-C does, without unwinding."""
     os.write(2, b"Stopped.\n")  # not print: the signal may have come in the middle of one
     os._exit(130)
@@ -167,10 +167,19 @@ def show(text: str, file: TextIO | None = None) -> None:
     print(printable(text, keep="\n"), file=file, flush=True)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Says what each flag is where it is not given, as the help of `train` does."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = "default" in (action.help or "") or action.default in (None, "", argparse.SUPPRESS)
+        return action.help if told else f"{action.help} (default: %(default)s)"
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are the user's, of the command that this process is."""
 
     def __init__(self, **kwargs: Any):
+        kwargs = {"formatter_class": _Help, "allow_abbrev": False} | kwargs
         super().__init__(prog=shlex.join(program()), **kwargs)
 
     def error(self, message: str) -> NoReturn:

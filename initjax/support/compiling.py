@@ -32,7 +32,9 @@ MANY_MAPS = 25_000
 _NOT_KEPT = "xla_cpu_experimental_onednn_custom_call"
 
 
-def compile_program(lowered, options: Mapping[str, Any] | None = None):
+def compile_program(
+    lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None
+) -> jax.stages.Compiled:
     """`lowered.compile()`, in another thread, because in its own Python would see no Ctrl-C.
 
     Args:

@@ -33,4 +33,4 @@ class Interrupted(Exception):
 
     def __init__(self, message: str, number: int = signal.SIGINT):
         super().__init__(message)
-        self.number = int(number)
+        self.number: int = int(number)

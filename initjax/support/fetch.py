@@ -4,11 +4,11 @@ import hashlib
 import http.client
 import os
 import pathlib
-import sys
 import threading
 import urllib.error
 import urllib.request
 
+from initjax.support.bars import bar
 from initjax.support.files import user_path, whole_file
 
 _CONNECT_SECONDS = 9  # for name resolution, connection and the head of the answer together
@@ -47,7 +47,8 @@ def fetch(url: str, target: pathlib.Path, size: int | None, sha256: str) -> None
                 return
     digest = hashlib.sha256()
     received = 0
-    with open_url(url) as response, _progress(url, size or response.length) as progress:
+    name = url.rpartition("/")[2]
+    with open_url(url) as response, bar(size or response.length, "B", name) as progress:
         if size is None:
             size = response.length or 0
         with whole_file(target) as part:
@@ -62,14 +63,6 @@ def fetch(url: str, target: pathlib.Path, size: int | None, sha256: str) -> None
                     f"{url} is not the file that was expected: {received} of {size} bytes, "
                     f"SHA-256 {digest.hexdigest()[:8]}..., expected {sha256[:8]}..."
                 )
-
-
-def _progress(url: str, size: int | None):
-    import tqdm  # comes with extras; the cache's folder, which commands ask for here, does not
-
-    return tqdm.tqdm(
-        total=size, desc=url, unit="B", unit_scale=True, disable=not sys.stderr.isatty()
-    )
 
 
 def open_url(url: str) -> http.client.HTTPResponse:

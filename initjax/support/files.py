@@ -58,7 +58,7 @@ def _digest(row) -> str:
     return hashlib.sha256(strict_json(row).encode()).hexdigest()[:16]
 
 
-def user_path(path: str | os.PathLike) -> pathlib.Path:
+def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """A path that a user gave. A shell expands ~ in `--out ~/x`, but not in `--out=~/x`."""
     return pathlib.Path(os.path.expanduser(path))
 

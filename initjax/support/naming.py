@@ -137,7 +137,7 @@ def _value(node, text):
 class _Infinity(ast.NodeTransformer):
     """Makes the name inf a number, which it is no literal of."""
 
-    def visit_Name(self, node):
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.Constant(math.inf) if node.id == "inf" else node
 
 
@@ -288,7 +288,9 @@ def import_own(name: str) -> Any:
     return getattr(module, attribute)
 
 
-def call_problem(name: str, function: Callable, args, keywords, example: str = "") -> str:
+def call_problem(
+    name: str, function: Callable[..., Any], args: Any, keywords: Any, example: str = ""
+) -> str:
     """What is wrong with the arguments of a call; empty where it can be made.
 
     Where one is missing it ends with `example`, if there is one, such as "fixup(num_branches=16)".

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +11,22 @@ from initjax.support.errors import UserError
 from initjax.support.naming import Call, Registry, parse
 
 
-def gelu(x):
+def gelu(x: jax.Array) -> jax.Array:
     """x Phi(x), exactly."""
     return jax.nn.gelu(x, approximate=False)
 
 
-def linear(x):
+def linear(x: jax.Array) -> jax.Array:
     """x itself."""
     return x
 
 
-def swish(x):
+def swish(x: jax.Array) -> jax.Array:
     """x sigmoid(x), as SiLU."""
     return jax.nn.silu(x)
 
 
-def hard_swish(x):
+def hard_swish(x: jax.Array) -> jax.Array:
     """x clip(x + 3, 0, 6) / 6."""
     return jax.nn.hard_swish(x)
 
@@ -38,7 +39,7 @@ class Bound:
     """
 
     def __init__(self, call: Call):
-        self.__name__ = str(call)
+        self.__name__: str = str(call)
         self._function = ACTIVATIONS.look_up(call.name)
         self._args, self._keywords = call.args, dict(call.keywords)
         try:
@@ -46,19 +47,19 @@ class Bound:
         except TypeError as error:
             raise UserError(f"activation={self.__name__}: {error}.") from None
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return self._function(x, *self._args, **self._keywords)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and self.__name__ == other.__name__
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.__name__)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self.__name__
 
-    def __reduce__(self):  # most of JAX's functions cannot be pickled
+    def __reduce__(self) -> tuple[Any, ...]:  # most of JAX's functions cannot be pickled
         return get_activation, (self.__name__,)
 
 
@@ -95,7 +96,7 @@ def activation_names() -> list[str]:
     return sorted(ACTIVATIONS)
 
 
-def get_activation(activation: str | Call | Callable) -> Callable:
+def get_activation(activation: str | Call | Callable[..., Any]) -> Callable[..., Any]:
     """The activation function of a name; a callable is returned as it is.
 
     Parameters stand in parentheses: "leaky_relu(0.2)". "package.module:name" is a function of your

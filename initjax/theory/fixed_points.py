@@ -7,6 +7,7 @@ to layer of a random network, as Gaussian expectations (`initjax.theory.gaussian
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ _MARGIN = 1e-9
 
 def predict_residual_variance(
     num_layers: int,
-    activation: str | Callable = "relu",
+    activation: str | Callable[..., Any] = "relu",
     *,
     weight_variance: float = 2.0,
     bias_variance: float = 0.0,
@@ -108,7 +109,7 @@ class CriticalPoint:
       chi_q: the factor by which a deviation from q* grows per layer: at most 1.
     """
 
-    activation: str | Callable
+    activation: str | Callable[..., Any]
     q: float
     weight_variance: float
     bias_variance: float
@@ -117,7 +118,7 @@ class CriticalPoint:
 
 
 def critical_point(
-    activation: str | Callable, q: float = 1.0, *, bias_variance: float | None = None
+    activation: str | Callable[..., Any], q: float = 1.0, *, bias_variance: float | None = None
 ) -> CriticalPoint:
     """The point by q*, or by sb^2: what `initjax.edge_of_chaos` explains, arguments and errors."""
     get_activation(activation)
@@ -162,7 +163,7 @@ def _point(activation, q) -> tuple[float, float, float]:
 _CANDIDATES = np.geomspace(1e-4, 1e4, 81)
 
 
-def stable_q(activation: str | Callable, q: float = 1.0) -> float | None:
+def stable_q(activation: str | Callable[..., Any], q: float = 1.0) -> float | None:
     """The q* nearest to `q`, in factors, at which the edge of chaos exists and is stable.
 
     None where there is none from 1e-4 to 1e4. Those of GELU begin at 3.56155, those of SiLU at
@@ -265,7 +266,7 @@ class DepthScales:
 
 
 def depth_scales(
-    activation: str | Callable,
+    activation: str | Callable[..., Any],
     weight_variance: float,
     bias_variance: float = 0.0,
     *,
@@ -363,7 +364,7 @@ def _chaotic(activation, weight_variance, bias_variance, q) -> tuple[float, floa
 
 
 def correlation_map(
-    activation: str | Callable,
+    activation: str | Callable[..., Any],
     correlation: float,
     q: float = 1.0,
     *,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from initjax.support.arguments import one_of
 from initjax.support.caching import cached
@@ -12,7 +13,7 @@ KINDS = ("forward", "backward")
 
 
 @cached
-def gain(activation: str | Callable, kind: str = "forward") -> float:
+def gain(activation: str | Callable[..., Any], kind: str = "forward") -> float:
     """The factor by which weights must grow to make up for an activation.
 
         forward gain  = 1 / sqrt(E[phi(z)^2]),      z ~ N(0, 1),

@@ -31,7 +31,9 @@ _LOG_NORMALIZER = 0.5 * math.log(2 * math.pi)
 
 
 @cached
-def evaluator(function: Callable, derivative: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+def evaluator(
+    function: Callable[..., Any], derivative: bool = False
+) -> Callable[[np.ndarray], np.ndarray]:
     """`function` as a float64 function on the host: x[...] to [1 or 2, ...] with its derivative.
 
     Raises, when it is called, UserError where `function` is not elementwise and real.
@@ -75,7 +77,7 @@ def evaluator(function: Callable, derivative: bool = False) -> Callable[[np.ndar
     return evaluate_all
 
 
-def name(function) -> str:
+def name(function: Any) -> str:
     """The name of a function, for messages."""
     return getattr(function, "__name__", None) or repr(function)
 
@@ -103,7 +105,7 @@ def _rule(start, end):
     return z, half * _WEIGHTS * np.exp(-0.5 * z * z - _LOG_NORMALIZER)
 
 
-def integrate(integrand: Callable, mean: float, std: float, what: str) -> np.ndarray:
+def integrate(integrand: Callable[..., Any], mean: float, std: float, what: str) -> np.ndarray:
     """E[integrand(mean + std z)], z ~ N(0, 1), for an integrand x[...] to [outputs, ...].
 
     Panels are halved until a panel and its halves agree to 1e-13 of the whole, which finds kinks
@@ -152,7 +154,9 @@ def _mean_and_std(mean, variance) -> tuple[float, float]:
 
 
 @cached
-def expectation(function: str | Callable, variance: float = 1.0, mean: float = 0.0) -> float:
+def expectation(
+    function: str | Callable[..., Any], variance: float = 1.0, mean: float = 0.0
+) -> float:
     """E[function(x)] for x ~ N(mean, variance).
 
     By composite Gauss-Legendre quadrature in float64. Panels end at the integers and powers of two
@@ -182,7 +186,7 @@ def expectation(function: str | Callable, variance: float = 1.0, mean: float = 0
 
 
 @cached
-def second_moment(activation: str | Callable, variance: float = 1.0) -> float:
+def second_moment(activation: str | Callable[..., Any], variance: float = 1.0) -> float:
     """E[phi(x)^2] for x ~ N(0, variance)."""
     evaluate = evaluator(get_activation(activation))
     _, std = _mean_and_std(0.0, variance)
@@ -190,7 +194,9 @@ def second_moment(activation: str | Callable, variance: float = 1.0) -> float:
 
 
 @cached
-def derivative_moments(activation: str | Callable, variance: float = 1.0) -> tuple[float, float]:
+def derivative_moments(
+    activation: str | Callable[..., Any], variance: float = 1.0
+) -> tuple[float, float]:
     """E[phi'(x)^2] and d E[phi(x)^2] / d variance, for x ~ N(0, variance), variance > 0.
 
     The second is E[phi'^2 + phi phi''] where phi'' exists, but is computed as E[x phi phi'] /
@@ -208,7 +214,9 @@ def derivative_moments(activation: str | Callable, variance: float = 1.0) -> tup
 
 
 @cached
-def product_moment(activation: str | Callable, variance: float, correlation: float) -> float:
+def product_moment(
+    activation: str | Callable[..., Any], variance: float, correlation: float
+) -> float:
     """E[phi(u) phi(v)], u and v normal with this variance and correlation.
 
     E[phi(v) | u] is a Gaussian expectation of its own, on panels that end at the kinks.

@@ -8,7 +8,9 @@ change the activation, not the weights.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import numpy as np
 
 from initjax.support.arguments import count, finite
@@ -22,13 +24,13 @@ from initjax.theory.gaussian import evaluator, integrate, name
 class ShapedActivation:
     """output_scale * (activation(input_scale * x + input_shift) + output_shift), elementwise."""
 
-    activation: str | Callable
+    activation: str | Callable[..., Any]
     input_scale: float
     input_shift: float
     output_scale: float
     output_shift: float
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         inner = get_activation(self.activation)(self.input_scale * x + self.input_shift)
         return self.output_scale * (inner + self.output_shift)
 
@@ -39,7 +41,7 @@ class ScaledLeakyRelu:
 
     slope: float
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         import jax.numpy as jnp  # the rest of this file is numbers
 
         scale = math.sqrt(2 / (1 + self.slope**2))
@@ -92,7 +94,7 @@ _TOLERANCE = 1e-9
 
 @cached
 def shaped_activation(
-    activation: str | Callable, depth: int, zeta: float = 1.5
+    activation: str | Callable[..., Any], depth: int, zeta: float = 1.5
 ) -> ShapedActivation:
     """The activation of Deep Kernel Shaping: what `initjax.dks` explains, arguments and errors."""
     depth = count(depth, "depth")

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Moments:
     square_series: np.ndarray
 
 
-def moments(activation: Callable, q: np.ndarray) -> Moments:
+def moments(activation: Callable[..., Any], q: np.ndarray) -> Moments:
     """`Moments` of an activation for every variance in `q`, all positive."""
     low, high = math.log(q.min()), math.log(q.max())
     if high - low < 1e-9:

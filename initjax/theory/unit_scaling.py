@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from initjax.support.errors import UserError
 from initjax.theory.gaussian import expectation, name, second_moment
 
 
-def unit_scaling_gain(activation: str | Callable) -> float:
+def unit_scaling_gain(activation: str | Callable[..., Any]) -> float:
     """1 / sd of phi(z), z ~ N(0, 1): behind it a layer's outputs have variance 1.
 
     sqrt(2 / (1 - 1 / pi)) = 1.712859 of ReLU (Blake, Orr & Luschi 2023, Unit scaling,

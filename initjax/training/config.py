@@ -198,12 +198,13 @@ class Config:
     record_statistics: bool = _flag(
         False,
         "Write statistics.jsonl: before the first step and at every evaluation, by layer, mean,"
-        " variance and total variance of pre-activations, and the size of weight updates.",
+        " variance and total variance of pre-activations, and the size of weight updates; and"
+        " histograms of weights and pre-activations for TensorBoard.",
     )
     workdir: str = _flag("", "Folder of the run; empty: runs/<data>-<model>-<init>-<digest>.")
 
     @classmethod
-    def create(cls, **explicit) -> "Config":
+    def create(cls, **explicit: Any) -> "Config":
         """The preset's settings, overridden by what is given explicitly.
 
         Raises:
@@ -222,7 +223,7 @@ class Config:
             values.setdefault("learning_rate", rate * batch_size / 256)
         return cls(**values)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if choices := field.metadata["choices"]:
                 one_of(getattr(self, field.name), choices, f"--{field.name}")

@@ -52,7 +52,7 @@ _BLOCK = 4096  # bytes: texts go between processes in multiples of it, so that f
 _T = TypeVar("_T")
 
 
-def use_cpu_cores(batch_size: int = 0, model=None) -> None:
+def use_cpu_cores(batch_size: int = 0, model: Any = None) -> None:
     """Makes XLA see up to 8 CPU devices, a power of two that divides the batch, one a core.
 
     For replicas, which share no batch (0), it is one a core, however many these are.
@@ -253,14 +253,14 @@ class Devices:
 
     axis: str | None = AXIS  # over which programs reduce
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, devices: Sequence[Any] | None = None):
         self._devices = list(devices or all_devices())
         self._processes = len({device.process_index for device in self._devices})
         self._indices = np.arange(len(self._devices))
         if self._processes > 1:
             self._indices = self._put(self._indices, AXIS)
         self._copy = self._map(lambda _, tree: tree)
-        self.compile_seconds = 0.0  # by all programs so far
+        self.compile_seconds: float = 0.0  # by all programs so far
 
     @property
     def number(self) -> int:
@@ -279,17 +279,19 @@ class Devices:
         """
         return self._devices[0].platform != "cpu"
 
-    def place(self, tree) -> Any:
+    def place(self, tree: Any) -> Any:
         """A tree of host arrays, the same in all processes, on every device."""
         if self._processes > 1:
             return jax.tree.map(self._put, tree)
         return self._copy(self._indices, (), tree)
 
-    def place_own(self, tree) -> Any:
+    def place_own(self, tree: Any) -> Any:
         """`tree` as what each run has of its own: here there is one run."""
         return self.place(tree)
 
-    def program(self, function: Callable, model=None, what: str = "A program") -> Program:
+    def program(
+        self, function: Callable[..., Any], model: Any = None, what: str = "A program"
+    ) -> Program:
         """`function(donated, kept)` on every device; compiled at the first call, for its shapes.
 
         `model` is the one that it calls, if it does; `what` it is, for messages.
@@ -390,9 +392,7 @@ class ReplicaDevices(Devices):
 
     axis = None
 
-    def __init__(
-        self, replicas: int, vectorized: bool, devices: Sequence[jax.Device] | None = None
-    ):
+    def __init__(self, replicas: int, vectorized: bool, devices: Sequence[Any] | None = None):
         devices = list(devices or all_devices())
         if len({device.process_index for device in devices}) == 1:
             devices = devices[:replicas]
@@ -423,7 +423,7 @@ class ReplicaDevices(Devices):
         """The whole batch."""
         return slice(batch_size)
 
-    def place_own(self, tree) -> Any:
+    def place_own(self, tree: Any) -> Any:
         """The same tree for every replica."""
         return self.stack([tree])
 

@@ -32,7 +32,7 @@ class Run(NamedTuple):
     config: Config
 
 
-def load_run(folder: str | os.PathLike) -> Run:
+def load_run(folder: str | os.PathLike[str]) -> Run:
     """The model that a run of launch.py has trained, ready for inference.
 
         model, variables, normalization, config = initjax.load_run("runs/digits-lenet-nspl-123")

@@ -43,17 +43,17 @@ _OF_NAMED_MODELS = ("init", "dense_init", "bias_init", "activation", "precision"
 
 
 def train(
-    model,
-    dataset,
+    model: Any,
+    dataset: Any,
     *,
     reporter: Listener | None = None,
-    variables=None,
+    variables: Any = None,
     order: Callable[[int], Any] | None = None,
     record: Callable[[int, TrainState], dict[str, float]] | None = None,
     evaluate: bool = True,
     stop_at_nan: bool = True,
     devices: Devices | None = None,
-    **settings,
+    **settings: Any,
 ) -> tuple[list[dict[str, Any]], TrainState]:
     """Trains once, in memory and in silence.
 
@@ -174,7 +174,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
             f" on {trainer.devices}, {config.precision}"
         )
         reporter.say(f"repeat with: {config.command()}")
-        log = StatisticsLog(folder, trainer, reporter.say) if config.record_statistics else None
+        log = StatisticsLog(folder, trainer, reporter) if config.record_statistics else None
         like = {"state": state, "totals": totals} | ({"logged": state.params} if log else {})
         restored = checkpoints.restore_latest(like, reporter.say)
         if restored:

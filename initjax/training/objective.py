@@ -12,6 +12,7 @@ TensorBoard, and its word in the printed line. A new one is a function that `met
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -92,10 +93,13 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def metric(name: str, mean: Callable[[Mapping[str, float]], float]):
+_Sums = TypeVar("_Sums", bound=Callable[..., Any])
+
+
+def metric(name: str, mean: Callable[[Mapping[str, float]], float]) -> Callable[[_Sums], _Sums]:
     """Registers the decorated function as the `sums` of a metric; rows have them in this order."""
 
-    def register(sums):
+    def register(sums: _Sums) -> _Sums:
         if name in METRICS:
             raise ValueError(f"metric {name!r} is registered twice.")
         METRICS[name] = Metric(sums, mean)

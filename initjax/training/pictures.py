@@ -4,10 +4,13 @@ import pathlib
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from initjax.support.pictures import styled
 from initjax.support.text import drawable
 
 
+@styled
 def plot_curves(rows: Sequence[dict], path: pathlib.Path, title: str) -> None:
     """Loss and accuracy of one run against the epoch, on training and test data.
 
@@ -24,6 +27,7 @@ def plot_curves(rows: Sequence[dict], path: pathlib.Path, title: str) -> None:
             values = [row[f"{split}_{quantity}"] for row in rows]
             axis.plot(epochs, values, label=label, marker="." if len(rows) < 40 else "")
         axis.set(xlabel="epoch", ylabel=quantity)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=epochs[-1] >= 2))
         axis.grid(alpha=0.3)
         axis.legend()
     axes[0].set_yscale("log")

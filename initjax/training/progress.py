@@ -5,12 +5,14 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorboardX.summary
 import tqdm
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 from initjax.support.files import json_row
@@ -22,6 +24,22 @@ _COLUMNS = ("epoch", "images_per_second", "seconds")
 _COLUMNS += tuple(f"{split}_{name}" for split in ("train", "eval") for name in METRICS)
 
 
+class Histogram(NamedTuple):
+    """Of an array: how many values lie between edges that follow each other.
+
+    Attributes:
+      edges: [bins + 1], rising.
+      counts: [bins].
+      sum: of the values.
+      sum_squares: of the values.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    sum: float
+    sum_squares: float
+
+
 class Listener(Protocol):
     """Who is told how a run goes on."""
 
@@ -31,20 +49,20 @@ class Listener(Protocol):
     def progress(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """After each step, or several of them: means over the steps since the last evaluation."""
 
-    def evaluation(self, row: dict) -> None:
+    def evaluation(self, row: dict[str, Any]) -> None:
         """One row of the run."""
 
 
 class Quiet:
     """A Listener that keeps silent; a base for one that wants to hear of one thing only."""
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Does nothing."""
 
-    def progress(self, step, loss, accuracy, images_per_second):
+    def progress(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Does nothing."""
 
-    def evaluation(self, row):
+    def evaluation(self, row: dict[str, Any]) -> None:
         """Does nothing."""
 
 
@@ -56,20 +74,23 @@ class Follower(Quiet):
     """
 
     def __init__(self):
-        self.rows: list[dict] = []
+        self.rows: list[dict[str, Any]] = []
 
-    def __enter__(self):
+    def __enter__(self) -> "Follower":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         pass
 
     def resume(self, step: int, expected: Sequence[int] = ()) -> None:
         """Does nothing: the rows before are in a folder that this process does not read."""
 
-    def evaluation(self, row: dict) -> None:
+    def evaluation(self, row: dict[str, Any]) -> None:
         """Keeps a row."""
         self.rows.append(row)
+
+    def histograms(self, step: int, found: Mapping[str, Histogram]) -> None:
+        """Does nothing."""
 
     def draw(self, title: str) -> None:
         """Does nothing."""
@@ -88,7 +109,7 @@ class Numbers(Quiet):
     def __init__(self, write: Callable[[int, dict[str, float]], Any]):
         self._write = write
 
-    def evaluation(self, row):
+    def evaluation(self, row: dict[str, Any]) -> None:
         """Hands on all that is a number."""
         numbers = {name: x for name, x in row.items() if isinstance(x, int | float)}
         self._write(numbers.pop("step"), numbers)
@@ -134,12 +155,12 @@ class Reporter:
             ncols=size.columns,
             nrows=size.lines,
         )
-        self.rows: list[dict] = []
+        self.rows: list[dict[str, Any]] = []
 
-    def __enter__(self):
+    def __enter__(self) -> "Reporter":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
         if self._events:
             self._events.close()
@@ -174,14 +195,15 @@ class Reporter:
         )
         self._bar.update(step - self._bar.n)
 
-    def evaluation(self, row: dict) -> None:
+    def evaluation(self, row: dict[str, Any]) -> None:
         """Records one evaluation, as a row of metrics.jsonl and as TensorBoard scalars."""
         self._check()
         self.rows.append(row)
         with self._path.open("a") as file:
             file.write(json_row(row))
         shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "seconds")}
-        self._events.add(row["step"], shown)
+        scalars = (tensorboardX.summary.scalar(name, value) for name, value in shown.items())
+        self._events.add(row["step"], scalars)
         left = (self._total_steps - row["step"]) * self._pace(row)
         splits = (
             f"{shown} " + "  ".join(f"{name} {row[f'{split}_{name}']:.4f}" for name in METRICS)
@@ -192,6 +214,10 @@ class Reporter:
             f"  {row['images_per_second']:.0f} images/s  {left:.0f} s left"
         )
         self._since = (time.perf_counter(), row["step"])
+
+    def histograms(self, step: int, found: Mapping[str, Histogram]) -> None:
+        """Records histograms by their names, for TensorBoard."""
+        self._events.add(step, (_summary(name, of) for name, of in found.items()))
 
     def _pace(self, row):
         """Seconds a step, without what was compiled."""
@@ -220,9 +246,9 @@ class _Events:
         # TensorBoard forgets the events that this run will write again.
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def add(self, step: int, scalars: dict[str, float]) -> None:
-        for name, value in scalars.items():
-            self._write(Event(step=step, summary=tensorboardX.summary.scalar(name, value)))
+    def add(self, step: int, summaries: Iterable[Summary]) -> None:
+        for summary in summaries:
+            self._write(Event(step=step, summary=summary))
         self._file.flush()
 
     def close(self) -> None:
@@ -231,6 +257,20 @@ class _Events:
     def _write(self, event):
         event.wall_time = time.time()
         self._file.write(event.SerializeToString())
+
+
+def _summary(name: str, of: Histogram) -> Summary:
+    # TensorBoard knows the upper ends of bins alone: an empty one says where the first begins.
+    return tensorboardX.summary.histogram_raw(
+        name,
+        min=float(of.edges[0]),
+        max=float(of.edges[-1]),
+        num=int(of.counts.sum()),
+        sum=float(of.sum),
+        sum_squares=float(of.sum_squares),
+        bucket_limits=of.edges.tolist(),
+        bucket_counts=[0, *of.counts.tolist()],
+    )
 
 
 def folder_contents(folder: pathlib.Path) -> Sequence[str]:

@@ -44,7 +44,12 @@ def untrained(config: Config, dataset: data.Dataset) -> Run:
 
 
 def save_reference(
-    run: Run, dataset: data.Dataset, file: str | os.PathLike, *, images: int = 1024, seed: int = 0
+    run: Run,
+    dataset: data.Dataset,
+    file: str | os.PathLike[str],
+    *,
+    images: int = 1024,
+    seed: int = 0,
 ) -> None:
     """Writes a network's statistics over training images of a data set to a file.
 
@@ -84,11 +89,7 @@ def save_reference(
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
-    parser = commands.Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.Parser(description=__doc__)
     add = parser.add_argument
     add("--out", required=True, help="file to write")
     add("--run", help="folder of a run of launch.py")

@@ -2,16 +2,18 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.core import meta
 
-from initjax.network.paths import get_layer
+from initjax.network.paths import get_layer, named_leaves
 from initjax.refine.network import Network
 from initjax.support.files import json_row
 from initjax.training.devices import is_first
+from initjax.training.progress import Follower, Histogram, Reporter
 from initjax.training.start import calibration_batch, on_axis
 from initjax.training.step import TrainState
 from initjax.training.workdir import keep_rows
@@ -31,6 +33,7 @@ class LayerStatistics:
         images, _ = calibration_batch(dataset, key_order)
         self._images = images[-(len(images) // 4) :]
         self._network = Network(on_axis(model, None), key)
+        self._histograms = self._network.each_layer(lambda path, z: _histogram(z))
 
     def measure(self, params, before=None) -> dict[str, dict[str, float]]:
         """By layer what `StatisticsLog` writes; updates only where weights before are given."""
@@ -43,6 +46,31 @@ class LayerStatistics:
             for path, layer in found.items():
                 layer |= {name: x.item() for name, x in updates[path].items()}
         return found
+
+    def histograms(self, params) -> dict[str, Histogram]:
+        """Of every parameter and of every layer's pre-activations, those that are finite."""
+        found = {}
+        for path, w in named_leaves(meta.unbox(params)):
+            w = np.asarray(w, np.float32).ravel()
+            if w.size and np.isfinite(w).all():
+                counts, edges = np.histogram(w, _BINS)
+                found[f"weights/{path}"] = Histogram(edges, counts, w.sum(), w @ w)
+        for path, (low, high, *rest) in self._histograms(params, self._images).items():
+            if np.isfinite([low, high]).all():
+                edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+                found[f"pre_activations/{path}"] = Histogram(edges, *rest)
+        return found
+
+
+_BINS = 64
+
+
+def _histogram(z: jax.Array) -> tuple[jax.Array, ...]:
+    """(least, largest, counts, sum, sum of squares): there is no room for all of z on the host."""
+    low, high = z.min(), z.max()
+    position = (z - low) / jnp.where(high > low, high - low, 1) * _BINS
+    bins = jnp.clip(position, 0, _BINS - 1).astype(jnp.int32)  # of the largest, the last
+    return low, high, jnp.bincount(bins.ravel(), length=_BINS), z.sum(), jnp.square(z).sum()
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -72,13 +100,15 @@ class StatisticsLog:
     channels' variances. Of kernels W now and V at the line before, the update is rms(W - V), and
     the relative one that divided by rms(W), or null for 0/0; the first line has none.
 
+    TensorBoard gets a histogram of every parameter and of every layer's pre-activations with each.
+
     Attributes:
       params: at the last line, on the host. A checkpoint holds them, so that what comes after it is
         measured from there.
     """
 
-    def __init__(self, folder: pathlib.Path, trainer, say: Callable[[str], None] = print):
-        self._say = say
+    def __init__(self, folder: pathlib.Path, trainer, reporter: Reporter | Follower):
+        self._reporter = reporter
         self._path = folder / "statistics.jsonl"
         self._statistics, self._steps_per_epoch = trainer.statistics, trainer.steps_per_epoch
         self.params = None
@@ -98,7 +128,7 @@ class StatisticsLog:
 
     def _keep(self, step, expected):
         if is_first():
-            keep_rows(self._path, step, expected, ("epoch",), self._say)
+            keep_rows(self._path, step, expected, ("epoch",), self._reporter.say)
 
     def record(self, step: int, state: TrainState) -> dict[str, float]:
         """A line of the state at an evaluation. Nothing of it is for metrics.jsonl."""
@@ -108,5 +138,6 @@ class StatisticsLog:
         if is_first():
             with self._path.open("a") as file:
                 file.write(json_row(row))
+            self._reporter.histograms(step, self._statistics.histograms(params))
         self.params = params
         return {}

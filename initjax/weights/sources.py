@@ -37,7 +37,7 @@ _LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?s:.*)size (
 _PARAMETERS = "state/params/"  # in a checkpoint of the launcher
 
 
-def read(source: str | os.PathLike) -> Checkpoint:
+def read(source: str | os.PathLike[str]) -> Checkpoint:
     """Opens weights of any format; a tensor's numbers are read when it is asked to load.
 
     Nothing that a file holds is run, imported or unpickled by Python. Formats are told by content,

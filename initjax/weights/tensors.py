@@ -80,7 +80,7 @@ class Paths:
     A name may be long, and be part of the path of any number of entries.
     """
 
-    def __init__(self, source: str | os.PathLike):
+    def __init__(self, source: str | os.PathLike[str]):
         self._source = source
         self._rest = _MAX_CHARACTERS
 
@@ -113,7 +113,7 @@ def create_checkpoint(
     return Checkpoint(source, format_name, tuple(kept), tuple(skipped))
 
 
-def check_inflation(source: str | os.PathLike, claimed: int, stored: int) -> None:
+def check_inflation(source: str | os.PathLike[str], claimed: int, stored: int) -> None:
     """Refuses compressed tensors of `claimed` bytes in all that cannot come from `stored` bytes."""
     if claimed > _FREE_BYTES + _MAX_INFLATION * stored:
         raise UserError(
@@ -146,7 +146,7 @@ def guess_layout(paths: Iterable[str]) -> str:
 
 
 def read_array(
-    file: str | os.PathLike,
+    file: str | os.PathLike[str],
     offset: int,
     dtype: np.dtype,
     shape: tuple[int, ...],

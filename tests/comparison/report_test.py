@@ -12,8 +12,8 @@ import pytest
 
 from initjax.comparison import Run, __main__, judge, save, table
 from initjax.comparison.page import html_page
-from initjax.comparison.texts import shorten
 from initjax.support.errors import UserError
+from initjax.support.tables import shorten
 from initjax.support.text import printable
 
 _NASTY = ("<script>alert(1)</script>", "\x1b[31m$y_1$\x07", "_名前 {x}%s")

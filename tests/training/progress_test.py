@@ -1,10 +1,9 @@
 import io
 import json
-import struct
 import sys
 
 import pytest
-from tensorboardX.proto import event_pb2
+from helpers import read_events
 
 from initjax.support.files import intact
 from initjax.training.progress import Reporter, folder_contents
@@ -21,17 +20,6 @@ def row(step, loss=0.5):
         "images_per_second": 100.0,
         "seconds": 2.0 * step,
     }
-
-
-def read_events(folder):
-    """The events in all files of a folder; a record is length, checksum, event, checksum."""
-    events = []
-    for path in sorted((folder / "tensorboard").iterdir()):
-        stream = io.BytesIO(path.read_bytes())
-        while head := stream.read(12):
-            events.append(event_pb2.Event.FromString(stream.read(struct.unpack("<Q", head[:8])[0])))
-            stream.read(4)
-    return events
 
 
 def scalars(folder):

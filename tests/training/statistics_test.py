@@ -7,7 +7,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset
+from helpers import compiled_once, draw_dataset, read_events
 
 from initjax import data
 from initjax.support.errors import Interrupted
@@ -63,6 +63,33 @@ def test_lines_are_those_of_the_definitions(tmp_path):
         now, before = (params[path]["kernel"] for params in (last, first))
         assert layer["update"] == pytest.approx(rms(now - before), rel=1e-4)
         assert layer["relative_update"] == pytest.approx(rms(now - before) / rms(now), rel=1e-4)
+    kernels = {(s, f"weights/{p}/kernel"): tree[p]["kernel"] for s, tree in ((0, first), (4, last))
+               for p in tree}  # fmt: skip
+    z = {
+        (step, "pre_activations/Dense_0"): x @ tree["Dense_0"]["kernel"] + tree["Dense_0"]["bias"]
+        for step, tree in ((0, first), (4, last))
+    }
+    check_histograms(tmp_path, kernels | z)
+
+
+def check_histograms(folder, expected):
+    """That TensorBoard's file has these, among others."""
+    found = {
+        (event.step, value.tag): value.histo
+        for event in read_events(folder)
+        for value in event.summary.value
+        if value.HasField("histo")
+    }
+    assert {tag.partition("/")[0] for _, tag in found} == {"weights", "pre_activations"}
+    for key, values in expected.items():
+        values, histogram = np.ravel(values), found[key]
+        assert histogram.num == values.size == sum(histogram.bucket)
+        assert histogram.min == pytest.approx(values.min(), rel=1e-4)
+        assert histogram.max == pytest.approx(values.max(), rel=1e-4)
+        assert histogram.sum == pytest.approx(values.sum(), rel=1e-3, abs=1e-3)
+        assert histogram.sum_squares == pytest.approx(np.square(values).sum(), rel=1e-3)
+        below = np.searchsorted(np.sort(values), histogram.bucket_limit)  # at the bins' upper ends
+        assert abs(np.cumsum(histogram.bucket) - below).max() <= 2  # but for rounding at an edge
 
 
 def test_weights_that_are_zero():
