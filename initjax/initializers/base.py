@@ -71,7 +71,7 @@ class Initializer:
 
 # What may answer a call that is not init(key, shape, dtype), as of another library; each gives None
 # where it is not meant: (init, key, shape, dtype, out_sharding, other arguments) -> weights.
-CALLS: list[Callable[..., jax.Array | None]] = []
+CALLS: list[Callable[..., Any]] = []
 
 
 def _checked(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -7,6 +7,7 @@ import math
 import os
 import random
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -27,7 +28,7 @@ from keras.src.backend.common import global_state  # noqa: E402 - which layer as
 
 
 def for_keras(
-    init: str | Callable, *, seed: int | None = None, layout: str | None = None
+    init: str | Callable[..., Any], *, seed: int | None = None, layout: str | None = None
 ) -> "KerasInitializer":
     """`keras.layers.Dense(8, kernel_initializer=for_keras("nspl"))`: an initializer for Keras 3.
 
