@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, said before JAX is imported, and a Ctrl-C that is not ignored."""
+"""Eight virtual CPU devices, said before JAX is imported, and a signals that are not ignored."""
 
 import atexit
 import importlib.metadata
@@ -16,7 +16,10 @@ if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     # fusion emitters, where XLA still has other code (of flags that it does not know it dies). To
     # test what users run, set XLA_FLAGS=--xla_force_host_platform_device_count=8. The launcher's
     # tests always do.
-    fast = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    fast = (
+        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+        " --xla_cpu_parallel_codegen_split_count=1"
+    )
     if importlib.metadata.version("jaxlib").startswith("0.10."):
         fast += " --xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
@@ -30,8 +33,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for launch.py
 
-# A shell's background jobs begin with Ctrl-C ignored, which the tests of stopping would inherit.
+# A shell's background jobs begin with Ctrl-C ignored, and nohup's with SIGHUP, which the tests of
+# stopping would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="module")

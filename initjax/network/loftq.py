@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from initjax.network.adapters import AdapterStart, register
 from initjax.support.arguments import count, one_of
@@ -32,6 +31,8 @@ def quantization_levels(bits: int = 4, levels: str = "normal_float") -> np.ndarr
     if one_of(levels, _LEVELS, "levels") == "uniform":
         return np.linspace(-1, 1, number)
     last = 1 - (1 / (number - 1) + 1 / number) / 4
+    from scipy import special  # here, so that importing initjax does not
+
     above = special.ndtri(np.linspace(last, 0.5, number // 2 + 1)[:-1])
     below = -special.ndtri(np.linspace(last, 0.5, number // 2)[:-1])
     found = np.sort(np.concatenate([above, [0.0], below]))

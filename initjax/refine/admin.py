@@ -16,14 +16,14 @@ from initjax.support.errors import UserError
 
 @register
 def admin(
-    model,
-    params,
-    batch,
+    model: Any,
+    params: Any,
+    batch: Any,
     key: jax.Array,
     *,
     omega: str = "omega",
     branch: str = r"(out|Dense_1)$",
-    held_out=None,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """Adaptive model initialization (Liu et al. 2020, arXiv:2004.08249, Admin).
 

@@ -19,7 +19,9 @@ _MOST_PATCHES = 20_000
 
 
 @register
-def pca_filters(model, params, batch, key: jax.Array, *, held_out=None) -> tuple[Any, Report]:
+def pca_filters(
+    model: Any, params: Any, batch: Any, key: jax.Array, *, held_out: Any = None
+) -> tuple[Any, Report]:
     """Principal components of the patches that a layer sees (Krähenbühl et al. 2016).
 
     In the order in which layers compute, each given the new ones before it: with the covariance
@@ -53,7 +55,13 @@ def pca_filters(model, params, batch, key: jax.Array, *, held_out=None) -> tuple
 
 @register
 def kmeans_filters(
-    model, params, batch, key: jax.Array, *, iterations: int = 10, held_out=None
+    model: Any,
+    params: Any,
+    batch: Any,
+    key: jax.Array,
+    *,
+    iterations: int = 10,
+    held_out: Any = None,
 ) -> tuple[Any, Report]:
     """Centres of clusters of the patches that a layer sees (Coates & Ng 2012; Krähenbühl et al.).
 

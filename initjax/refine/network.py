@@ -151,7 +151,7 @@ class Network:
         found = self._record(params, inputs, edit and edit_rows)
         return {path: self._rows(path, z) for path, z in found.items()}
 
-    def calls(self, params, inputs) -> dict[str, taps.Call]:
+    def calls(self, params: Any, inputs: Any) -> dict[str, taps.Call]:
         """The first use of every layer, in the order of computing."""
         with _legible(self.model):
             found = taps.record_calls(self.model, self._variables(params), inputs, **self._kwargs)[

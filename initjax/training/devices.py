@@ -228,7 +228,7 @@ class Program:
     def __init__(self, compile_for: Callable, run: Callable):
         self._compile_for, self._run, self._compiled = compile_for, run, None
 
-    def compile(self, donated, kept) -> None:
+    def compile(self, donated: Any, kept: Any) -> None:
         """Only compiles.
 
         Raises:
@@ -237,7 +237,7 @@ class Program:
         if self._compiled is None:
             self._compiled = self._compile_for(donated, kept)
 
-    def __call__(self, donated, kept):
+    def __call__(self, donated: Any, kept: Any) -> Any:
         self.compile(donated, kept)
         return self._run(self._compiled, donated, kept)
 

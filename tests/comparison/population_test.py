@@ -366,7 +366,7 @@ population.run_jobs(
 
 def long_jobs():
     return [
-        Job(dataclasses.replace(one.config, steps=200, eval_every=2.0), one.phase)
+        Job(dataclasses.replace(one.config, steps=100, eval_every=2.0), one.phase)
         for one in [*jobs(seeds=(0, 1, 2)), job("tuning"), job(learning_rate=1e30)]
     ]
 
@@ -395,7 +395,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_rows(tmp_path, method):
 
     draw = random.Random(0)
     assert run(tmp_path / "whole") == 0
-    statuses = [run(tmp_path / "killed", draw.randint(1, 30)) for _ in range(2)]
+    statuses = [run(tmp_path / "killed", draw.randint(1, 20)) for _ in range(2)]
     assert statuses.count(-signal.SIGKILL) >= 1
     assert run(tmp_path / "killed") == 0
     rows = sorted(lines(saved(tmp_path / "killed")))

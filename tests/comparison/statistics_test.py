@@ -206,6 +206,7 @@ def test_symmetric_evidence_errs_rarely_for_heavy_tails():
     assert np.mean(wrong) <= 0.02
 
 
+@pytest.mark.slow
 def test_planned_looks():
     d = _normal(7, 4000, 50)
     share = np.mean([statistics.first_look(row) is not None for row in d])

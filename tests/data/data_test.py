@@ -336,6 +336,7 @@ def test_normalize():
     np.testing.assert_allclose(result, expected, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_draw_augmentation_covers_its_range():
     draw = jax.jit(data.draw_augmentation, static_argnums=(1, 2))
     offsets, flips = draw(jax.random.key(0), 2000, 4)

@@ -248,6 +248,7 @@ def test_powers_that_underflow(law):
     np.testing.assert_allclose(law.above(NUMPY, x, *law.shapes), 1 - x, rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_with_zeros():
     law = distributions.WithZeros(distributions.Laplace(), 0.8)
     drawn = np.asarray(law.sample(jax.random.key(0), (100_000,)), np.float64)

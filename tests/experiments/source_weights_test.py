@@ -34,6 +34,7 @@ def report():
     return load("source_weights_report")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.7, 1.5])
 def test_one_side_recovers_a_truncated_power_law(script, alpha):
     """The other side is of another law, and must not matter."""
@@ -88,6 +89,7 @@ def test_dead_filters_and_inputs_are_left_out(script):
     assert script.live(kept)[1:] == (0, 0)
 
 
+@pytest.mark.slow
 def test_divisions_tell_a_mixture_of_scales_from_a_law(script):
     rng = np.random.default_rng(4)
     shape = (2, 24, 16, 9)

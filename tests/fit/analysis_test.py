@@ -20,6 +20,7 @@ def analyzed(weights, **arguments):
     return analyze(histogram(weights), weights, bootstraps=5, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_repeated_weights(dtype):
     """A few sizes, each many times: the bootstrap of one such layer was an IndexError."""
@@ -31,6 +32,7 @@ def test_repeated_weights(dtype):
     assert found.laws and (found.tail or found.failed["tail"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_tails_inside_one_bin(seed):
     """No exponent in the thousands: a tail has five sizes, or it is null with a reason."""
@@ -96,6 +98,7 @@ def test_a_best_law_that_does_not_fit_is_not_claimed():
     assert analyzed(weights).claim is None
 
 
+@pytest.mark.slow
 def test_nested_laws_are_compared_by_their_likelihoods():
     """Vuong's p rejects 0 % of true normal laws, and 1.7 % where power 1.85 is true."""
     found = analyzed(RNG(2).standard_normal((60, 50)))
@@ -118,6 +121,7 @@ def test_nested_laws_are_compared_by_their_likelihoods():
         normal.likelihood_ratio(normal)
 
 
+@pytest.mark.slow
 def test_sides():
     one = analyzed(np.abs(RNG(3).standard_normal((30, 40)))).sides
     assert (one.negative, one.positive) == (0, 1200) and one.is_one_sided and np.isnan(one.p)

@@ -59,6 +59,7 @@ def text() -> str:
     return strict_json(to_json(found()))
 
 
+@pytest.mark.slow
 def test_json_is_read_back_as_it_was():
     """To the last bit, and what is left out stays so."""
     again = from_json(json.loads(text()))

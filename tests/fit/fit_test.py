@@ -209,6 +209,7 @@ def test_rows_of_the_table(monkeypatch):
     assert f"more than 1%: {100 * (pruned == 0).mean():.3g} %" in said
 
 
+@pytest.mark.slow
 def test_a_law_that_is_best_and_not_good_is_no_headline():
     rng = np.random.default_rng(0)
     uniform = rng.uniform(0.002, 0.012, (8, 1024))
@@ -218,6 +219,7 @@ def test_a_law_that_is_best_and_not_good_is_no_headline():
         assert "a power law? No." in report.verdict(found)[0]
 
 
+@pytest.mark.slow
 def test_words_say_how_weights_are_discrete():
     """Quantized layers, limits of families, and what failed, in table and answer."""
     rng = np.random.default_rng(0)
@@ -246,6 +248,7 @@ def test_words_say_how_weights_are_discrete():
     assert "few sizes in 1 layer (few/kernel)" in said
 
 
+@pytest.mark.slow
 def test_gaussian_tails_stand_beside_the_compatible_ones():
     rng = np.random.default_rng(0)
     found = analyzed({f"{i}/kernel": rng.standard_t(3, (30, 30)) for i in range(2)}, bootstraps=9)
@@ -263,6 +266,7 @@ def test_a_picture_that_fails_does_not_cost_the_page(monkeypatch):
     assert "Not drawn: ZeroDivisionError(&#x27;&lt;0&gt;&#x27;)" in page and "<h2>Layers" in page
 
 
+@pytest.mark.slow
 def test_sizes_that_reach_zero_are_drawn():
     """Half of the least distance between sizes reached to 0, where power laws have a pole."""
     rng = np.random.default_rng(27)
@@ -274,6 +278,7 @@ def test_sizes_that_reach_zero_are_drawn():
     assert pictures.plot_ccdfs(found).axes and not found.layers[0].failed
 
 
+@pytest.mark.slow
 def test_sides_of_a_distribution():
     rng = np.random.default_rng(0)
     values = np.where(rng.random((200, 200)) < 0.3, -rng.exponential(2, (200, 200)),
@@ -317,6 +322,7 @@ def test_pictures_have_whole_titles_names_and_all_exponents(number):
     assert low <= layer.tail.alpha and high > 40
 
 
+@pytest.mark.slow
 def test_words_say_what_was_found():
     rng = np.random.default_rng(0)
     arrays = {f"{i}/kernel": rng.standard_normal((50, 60)) for i in range(5)}
@@ -365,6 +371,7 @@ def test_fitted_scale(folder):
     assert init.scale == pytest.approx(128 * 2 * 0.01, rel=0.1)
 
 
+@pytest.mark.slow
 def test_one_sided_weights_keep_their_mean(tmp_path):
     """N(1, .1): law="empirical", scale="fitted" drew a mean of 10.03."""
     weights_ = np.random.default_rng(0).normal(1, 0.1, (100, 200)).astype(np.float32)
@@ -380,6 +387,7 @@ def test_one_sided_weights_keep_their_mean(tmp_path):
     assert np.square(drawn).mean() == pytest.approx(1.01, rel=0.01)
 
 
+@pytest.mark.slow
 def test_zeros_are_drawn_back_when_asked(tmp_path):
     rng = np.random.default_rng(0)
     kernel = (rng.laplace(size=(100, 200)) * (rng.random((100, 200)) < 0.1)).astype(np.float32)
@@ -496,6 +504,7 @@ def test_names_mean_nothing_to_pictures_and_terminals(tmp_path, capsys, name):
     assert not any(axis.title.get_parse_math() for axis in titles)
 
 
+@pytest.mark.slow
 def test_layers_chosen_by_the_user(folder, capsys):
     main([str(folder.parent / "weights.npz"), "--layers=third|head", "--bootstraps=0"])
     out = capsys.readouterr().out

@@ -322,6 +322,7 @@ def test_heavy_tails_that_were_clipped():
     assert found.log_likelihood == pytest.approx(best.sum(), abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3_000, 65_536])
 def test_uniform_layers_are_uniform(size):
     """PyTorch's default start: a generalized normal law of KS .976 that drew 98 % zeros."""
@@ -333,6 +334,7 @@ def test_uniform_layers_are_uniform(size):
     assert (drawn != 0).all() and 1.7 < scipy.stats.kurtosis(drawn, fisher=False) < 1.9
 
 
+@pytest.mark.slow
 def test_log_normal_weights_are_at_the_edge_of_generalized_gamma():
     for seed in range(6):
         found = likelihood.fit(RNG(seed).lognormal(0, 1.5, 3_000), "generalized_gamma")

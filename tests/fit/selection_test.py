@@ -111,6 +111,7 @@ def quantized(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_all_that_a_file_holds_is_fitted_or_named(quantized, capsys):
     main([str(quantized / "w.safetensors"), f"--out={quantized}", "--bootstraps=0"])
     found = json.loads((quantized / "fit.json").read_text())
@@ -139,6 +140,7 @@ def test_all_that_a_file_holds_is_fitted_or_named(quantized, capsys):
         assert path in shown and why in shown
 
 
+@pytest.mark.slow
 def test_the_layout_may_be_told(tmp_path):
     np.savez(tmp_path / "w.npz", **{"a/kernel": np.random.default_rng(0).normal(size=(6, 8, 10))})
     checkpoint = weights.read(tmp_path / "w.npz")
@@ -153,6 +155,7 @@ def test_the_layout_may_be_told(tmp_path):
         analyze_checkpoint(checkpoint, layout="abc")
 
 
+@pytest.mark.slow
 def test_scales_do_not_take_stacked_layers_for_positions(tmp_path):
     """Twelve layers of different scales: channels of their own, no kernel positions."""
     kernel = (

@@ -58,6 +58,7 @@ def test_finds_what_trying_every_weight_finds(values):
     assert tail.standard_error == pytest.approx((alpha - 1) / math.sqrt(tail.size))
 
 
+@pytest.mark.slow
 def test_histogram_and_array_agree():
     values = sample(6, 200_000)
     exact, binned = fit_tail(values), fit_tail(histogram(values))
@@ -81,6 +82,7 @@ def test_p_of_power_laws_is_not_small_and_of_normal_tails_is():
     assert tail.bootstraps == 40
 
 
+@pytest.mark.slow
 def test_bootstrap_repeats_the_search():
     """p with the search is not that of Kolmogorov's law, which would be near 1 after a search."""
     tail = fit_tail(histogram(sample(7, 50_000)), bootstraps=60)

@@ -37,6 +37,7 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.slow
 def test_no_name_that_has_a_fan_is_without_axes():
     """What two shapes give a different size is told by its axes."""
     found = set()
@@ -67,6 +68,7 @@ def test_the_six_arguments_of_a_fan(name):
         assert init.variance((16, 8, 4)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AXES)
 def test_axes_move_and_stack(name):
     """(out, in) are the same weights, transposed; a stack's slices have the size of one."""
@@ -97,6 +99,7 @@ def test_fixup_in_groups_and_transposed():
     assert float((np.asarray(wide) ** 2).mean()) == pytest.approx(1 / 81, rel=4 * (2 / 576) ** 0.5)
 
 
+@pytest.mark.slow
 def test_layers_side_by_side_each_meet_their_condition():
     """Depthwise filters of spectral norm sqrt(1 / 9), not that of a (9, 64) matrix."""
     for init in (initjax.spectral(groups=64), initjax.spectral_orthogonal(groups=64)):
@@ -187,6 +190,7 @@ def test_a_depth_is_asked_for(name):
     assert math.isfinite(float(initjax.get(examples()[name])(KEY, (4, 4)).sum()))
 
 
+@pytest.mark.slow
 def test_a_power_law_that_changes_with_depth_asks_where_it_stands():
     with pytest.raises(UserError) as error:
         initjax.pli(1.0, 2.0)

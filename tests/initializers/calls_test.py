@@ -13,6 +13,7 @@ KEY = jax.random.key(7)
 JAX = jax.nn.initializers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, arguments, shape",
     [

@@ -305,6 +305,7 @@ def test_a_million_stratified_samples_are_in_their_strata():
     assert (strata == np.arange(size)).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_stratified_samples_have_one_value_in_each_stratum():
     init = initjax.variance_scaling(distribution="uniform", sampling="stratified")
     w = np.sort(np.asarray(init(KEY, (64, 32)), np.float64).ravel())
@@ -361,6 +362,7 @@ def test_aliases():
     assert initjax.zeros_init() is initjax.zeros
 
 
+@pytest.mark.slow
 def test_a_list_of_axes_is_hashable():
     init = initjax.he_normal(in_axis=[0, 1], out_axis=[2])
     assert init == VarianceScaling(2.0, in_axis=(0, 1), out_axis=2) and hash(init)

@@ -55,6 +55,7 @@ def test_shortcuts_need_less():
     assert cosine == pytest.approx(0.9, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "activation, depth, zeta",
     [
@@ -78,6 +79,7 @@ def test_the_four_conditions(activation, depth, zeta):
         assert float(slope**2 @ WEIGHTS) ** depth == pytest.approx(zeta, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_deep_network_keeps_its_signals():
     """Fifty layers of width 64: plain tanh shrinks the signal, as q_l ~ 1 / (2 l), DKS does not."""
     shaped, width = dks("tanh", depth=50), 64

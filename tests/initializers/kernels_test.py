@@ -59,7 +59,7 @@ def test_pli_exponents_by_position():
 
 @pytest.mark.slow
 def test_pli_of_a_dense_layer_is_the_plain_law():
-    w = draw(pli(1.5, ratio=30.0), (512, 256))
+    w = draw(pli(1.5, 1.5, ratio=30.0), (512, 256))
     plain = draw(nspl(1.5, 30.0), (512, 256), jax.random.key(1))
     for q in (0.6, 0.9, 0.99):
         assert np.quantile(w, q) == pytest.approx(np.quantile(plain, q), rel=0.03)

@@ -111,6 +111,7 @@ def test_zero_is_a_partial_identity_where_it_does_not_widen(shape):
     np.testing.assert_array_equal(zero()(KEY, shape), identity()(KEY, shape))
 
 
+@pytest.mark.slow
 def test_zero_widens_by_hadamard():
     w = np.asarray(zero()(KEY, (4, 16)), np.float64)
     np.testing.assert_allclose(w @ w.T, np.eye(4), atol=1e-7)  # keeps the norm

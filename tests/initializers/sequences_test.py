@@ -28,6 +28,7 @@ from initjax.support.errors import UserError
 KEY = jax.random.key(11)
 
 
+@pytest.mark.slow
 def test_each_gate_is_orthogonal():
     w = np.asarray(recurrent_orthogonal()(KEY, (16, 64)), np.float64)
     gates = np.split(w, 4, axis=1)

@@ -24,6 +24,7 @@ def test_the_norm_is_exact(shape):
     assert power_iteration(w) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "sd", "norm"),
     [((1024, 256), 0.015625, 0.75), ((256, 1024), 0.0625, 3.0), ((512, 512), 512**-0.5, 2.0)],

@@ -26,6 +26,7 @@ from initjax.theory import unit_scaling_gain
 KEY = jax.random.key(2)
 
 
+@pytest.mark.slow
 def test_siren():
     """Layers sin(30 W x) keep pre-activations of variance 1; the first has the bound 1 / n."""
     first = np.abs(np.asarray(siren(first=True)(KEY, (3, 1000))))
@@ -59,6 +60,7 @@ def test_bilinear_kernel():
     np.testing.assert_allclose(depthwise, np.tile(row[:, None, None], (1, 1, 5)), atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [2, 3, 4])
 def test_a_constant_image_stays_constant(stride):
     size = 2 * stride - stride % 2
@@ -70,6 +72,7 @@ def test_a_constant_image_stays_constant(stride):
     np.testing.assert_allclose(inner, 3.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["depth_to_space", "pixel_shuffle"])
 def test_icnr_has_no_checkerboard(order):
     s, channels = 2, 3
@@ -104,6 +107,7 @@ def test_padded_identity():
     assert kernel[0, 0, 0, 18] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape, stddev, norm", [((1024, 256), 0.015625, 0.75), ((256, 1024), 0.0625, 3)]
 )
@@ -140,6 +144,7 @@ def test_priors():
     np.testing.assert_allclose(jax.nn.softmax(b), [0.6, 0.3, 0.1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_loss_of_the_first_step():
     """ln K with a head of zeros, ln K + s^2 / 2 nearly with logits N(0, s^2)."""
 

@@ -69,6 +69,7 @@ def test_deepnorm_of_encoder_and_decoder():
     assert other.alpha == pytest.approx(0.81 * (18**4 * 6) ** (1 / 16))
 
 
+@pytest.mark.slow
 def test_experts_are_a_batch():
     w = np.asarray(mixture_of_experts()(KEY, (64, 768, 32)), np.float64)
     assert w.std() == pytest.approx(0.0114109, rel=4 / math.sqrt(2 * w.size))

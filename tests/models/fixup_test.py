@@ -52,6 +52,7 @@ def start():
     return model, jax.jit(model.init)(KEY, jnp.ones((1, 8, 8, 1)))["params"]
 
 
+@pytest.mark.slow
 def test_the_blocks_are_those_of_the_rules(start):
     """As `fixup_rules` would start them, with the branches counted: L^(-1/2), L = 3 and 15."""
     shapes = shapes_of("resnet32(normalization='fixup')")
@@ -71,6 +72,7 @@ def test_the_blocks_are_those_of_the_rules(start):
     assert not params["Dense_0"]["kernel"].any()
 
 
+@pytest.mark.slow
 def test_it_begins_as_its_shortcuts_at_ln_k(start):
     model, params = start
     apply = jax.jit(lambda params, x: model.apply({"params": params}, x))
@@ -90,6 +92,7 @@ def test_it_begins_as_its_shortcuts_at_ln_k(start):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_given_stays():
     model = create_model("resnet20(depth=8, normalization='fixup')", dense_init="ones")
     params = jax.jit(model.init)(KEY, jnp.ones((1, 8, 8, 1)))["params"]

@@ -31,6 +31,7 @@ def count(name, size, num_classes=1000):
     return sum(x.size for x in shapes(name, size, num_classes).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "number"),
     [  # torchvision's, from its documentation
@@ -54,6 +55,7 @@ def test_number_of_parameters(name, number):
     assert count(name, 224) == number
 
 
+@pytest.mark.slow
 def test_numbers_of_other_forms():
     # torchvision's vgg16_bn has 138,365,992: a bias in each of the 4,224 channels besides.
     assert count("vgg16(use_batch_norm=True)", 224) == 138_365_992 - 4_224
@@ -92,6 +94,7 @@ def count_googlenet(size, normalized, side_heads):
     return dense + sum(k * k * a * b + (2 if normalized else 1) * b for k, a, b in layers)
 
 
+@pytest.mark.slow
 def test_number_of_parameters_of_googlenet():
     # The formula gives torchvision's, whose kernels are 3x3, and Caffe's bvlc_googlenet.
     assert count_googlenet(3, normalized=True, side_heads=True) == 13_004_888
@@ -104,6 +107,7 @@ def test_number_of_parameters_of_googlenet():
         assert inference == count_googlenet(5, normalized, False)
 
 
+@pytest.mark.slow
 def test_side_heads_are_of_training_alone():
     model, x = (
         create_model("googlenet(small_images=True)", num_classes=7),
@@ -175,6 +179,7 @@ def test_resolutions_share_their_parameters(name):
     assert shapes(name, 64, 1000) == shapes(name, 224, 1000)
 
 
+@pytest.mark.slow
 def test_width_multiplier_is_rounded_half_upwards():
     for multiplier, layer, width in (
         (0.25, "Conv_0", 16), (1e-6, "Conv_7", 1), (2.5 / 64, "Conv_0", 3), (0.25, "Dense_0", 1024)

@@ -31,6 +31,7 @@ def test_padding_is_even_and_never_cuts():
     np.testing.assert_array_equal(pad_to(x, 2), x)
 
 
+@pytest.mark.slow
 def test_adaptive_pooling():
     x = np.random.default_rng(0).normal(size=(2, 6, 14, 3)).astype(np.float32)
     pooled = adaptive_mean_pool(x[:, :, :12], 6)  # 6 stay, and 12 are halved

@@ -34,6 +34,7 @@ def create(method, params=PARAMS, **options):
     return create_adapters(params, method, key=jax.random.key(0), **{"rank": 4} | given | options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_network_begins_as_it_was(method):
     """Equal to 1e-6; for LoRA, whose B is 0, to the last bit."""
@@ -48,6 +49,7 @@ def test_the_network_begins_as_it_was(method):
     assert (frozen["Dense_0"]["kernel"] is PARAMS["Dense_0"]["kernel"]) == exact
 
 
+@pytest.mark.slow
 def test_lora():
     """A uniform on +-1/sqrt(in): mean square 1/(3 in) within 4 standard errors."""
     params = {"kernel": jnp.zeros((400, 64))}
@@ -137,6 +139,7 @@ def test_corda(mode):
     assert a.shape == (24, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"levels": "uniform"}, {"bits": 2}, {"iterations": 1}])
 def test_loftq(options):
     """Nearer to W0 than its quantized weights alone; what is frozen has 2^bits levels a block."""
@@ -153,6 +156,7 @@ def test_loftq(options):
     assert len(set(block.tolist())) <= len(levels)
 
 
+@pytest.mark.slow
 def test_normal_float_levels():
     """NF4 as QLoRA's appendix prints it."""
     printed = [-1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004]
@@ -165,6 +169,7 @@ def test_normal_float_levels():
     assert not quantize(jnp.zeros((2, 3)), quantization_levels()).any()
 
 
+@pytest.mark.slow
 def test_inputs_of_every_layer():
     """X W is what the layer puts out: dense, convolution with strides, several output axes."""
 
@@ -201,6 +206,7 @@ def test_inputs_of_every_layer():
         layer_inputs(Net(), variables, x, pattern="weight")
 
 
+@pytest.mark.slow
 def test_axes_of_attention_and_gradients_through_the_sum():
     params = {"query": {"kernel": jnp.asarray(RNG.standard_normal((6, 2, 4)), jnp.float32)}}
     with pytest.raises(UserError, match="which axes are inputs is not known"):

@@ -209,6 +209,7 @@ def outputs(params, **fields):
     return Net(**fields).apply({"params": params}, X)
 
 
+@pytest.mark.slow
 def test_a_wider_network_computes_the_same():
     """Odd numbers of copies, a shortcut, and positions of an image side by side."""
     small = params_of()
@@ -241,6 +242,7 @@ def test_a_wider_network_computes_the_same():
     np.testing.assert_allclose(*nets, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_deeper_network_computes_the_same():
     small = params_of(denses=2)
     fields = {"denses": 4}
@@ -287,6 +289,7 @@ def test_errors(method, source, params, message):
     assert message in str(error.value) and len(str(error.value).splitlines()) <= 2
 
 
+@pytest.mark.slow
 def test_filters_have_the_covariance_of_the_trained_ones():
     """Within 4 standard errors of a sample covariance, sqrt((s_ij^2 + s_ii s_jj) / n)."""
     root = RNG.standard_normal((9, 9))

@@ -25,6 +25,7 @@ def check_second_moment(w, expected):
     assert abs((w**2).mean() / expected - 1) < 5 * np.sqrt(2 / w.size), w.shape
 
 
+@pytest.mark.slow
 def test_haiku_gives_its_own_key():
     init = initjax.nspl(ratio=30)
     model = hk.transform(lambda x: hk.Linear(16, w_init=init)(x))
@@ -49,6 +50,7 @@ HAIKU = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HAIKU)
 def test_haiku_convolutions(name):
     make, expected = HAIKU[name]
@@ -57,6 +59,7 @@ def test_haiku_convolutions(name):
     check_second_moment(layer["w"], expected)
 
 
+@pytest.mark.slow
 def test_haiku_attention():
     def attend(x):
         return hk.MultiHeadAttention(4, 16, model_size=64, w_init=HE)(x, x, x)
@@ -139,6 +142,7 @@ def test_keras_depthwise_and_pointwise():
     check_second_moment(layer.pointwise_kernel.value, 2 / 64)
 
 
+@pytest.mark.slow
 def test_keras_attention_and_gates():
     layer = keras.layers.MultiHeadAttention(4, 16, kernel_initializer=initjax.for_keras(HE))
     layer.build((None, 3, 64), (None, 3, 64))
@@ -164,6 +168,7 @@ class Experts(keras.layers.Layer):
         self.w = self.add_weight(shape=(12, 64, 64), initializer=self.initializer)
 
 
+@pytest.mark.slow
 def test_keras_asks_for_the_axes_of_other_layers():
     with pytest.raises(UserError, match=r"\(12, 64, 64\) .* not known.\nGive .*layout="):
         Experts(initjax.for_keras("he_normal")).build(())
@@ -174,6 +179,7 @@ def test_keras_asks_for_the_axes_of_other_layers():
         initjax.for_keras("he_normal", seed=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
 def test_keras_models_are_saved_with_their_initializers(tmp_path):
     init = initjax.for_keras(initjax.nspl(ratio=30), seed=3)
@@ -189,6 +195,7 @@ def test_keras_models_are_saved_with_their_initializers(tmp_path):
         initjax.for_keras(jax.nn.initializers.he_normal()).get_config()
 
 
+@pytest.mark.slow
 def test_keras_seeds_are_those_of_keras():
     drawn = []
     for seed in (0, 0, 1):
@@ -198,6 +205,7 @@ def test_keras_seeds_are_those_of_keras():
     assert not np.array_equal(*drawn[1:])
 
 
+@pytest.mark.slow
 def test_equinox_models_by_rules():
     class Model(eqx.Module):
         attention: eqx.nn.MultiheadAttention
@@ -223,6 +231,7 @@ def test_equinox_models_by_rules():
     assert not new.mlp.layers[0].bias.any()
 
 
+@pytest.mark.slow
 def test_penzai_says_its_axes():
     linear = pz.nn.Linear.from_config(
         "l", KEY, {"x": 64}, {"head": 4, "size": 16}, {"expert": 3}, initializer=HE

@@ -53,6 +53,7 @@ def test_other_rules_go_first_and_behind():
         reinitialize({"c": jnp.zeros(2)}, [PAIR], KEY)
 
 
+@pytest.mark.slow
 def test_dtype_jit_and_stacks():
     new = reinitialize(tree(jnp.bfloat16), [PAIR], KEY)["x"]["a"]
     whole = reinitialize(tree(), [PAIR], KEY)["x"]["a"]
@@ -96,6 +97,7 @@ class Mlp(nn.Module):
         return x
 
 
+@pytest.mark.slow
 def test_torch_rules():
     rules = [("Dense_1/kernel", "zeros"), initjax.torch_rules()]
     params = reinitialize(shapes_of(Mlp(2), jnp.ones(3, int)), rules, KEY)
@@ -111,6 +113,7 @@ def test_torch_rules():
     assert embedding.std() == pytest.approx(1, rel=4 / math.sqrt(2 * embedding.size))
 
 
+@pytest.mark.slow
 def test_torch_rules_ask_for_the_axes():
     model = nn.MultiHeadDotProductAttention(num_heads=4)
     x = jnp.ones((1, 5, 16))
@@ -151,6 +154,7 @@ def test_biases_sustain_the_signal_of_torchs_deep_networks():
     assert abs(q[:, -1].mean() - 0.4 / width * (1 - 6.0**-layers)) < 4 * error
 
 
+@pytest.mark.slow
 def test_chrono_rule():
     cell = nn.LSTMCell(features=8)
     carry = cell.initialize_carry(KEY, (1, 4))
@@ -170,6 +174,7 @@ def test_lru_rule():
     np.testing.assert_allclose(np.exp(new["gamma_log"]), np.sqrt(1 - size**2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mamba_rules():
     shapes = {"A_log": (32, 16), "D": (32,), "dt_proj": {"kernel": (4, 32), "bias": (32,)},
               "in_proj": {"kernel": (16, 64)}, "out_proj": {"kernel": (32, 16)}}  # fmt: skip
@@ -188,6 +193,7 @@ def attention_tree(width=192, heads=3, size=64):
     return {"attention": {"query": kernel, "key": kernel, "value": kernel, "out": out}}
 
 
+@pytest.mark.slow
 def test_mimetic_attention():
     """d = 192, heads of 64."""
     d, k = 192, 64
@@ -208,6 +214,7 @@ def test_mimetic_attention():
     assert noise.std() * math.sqrt(d) == pytest.approx(0.4, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_whole_of_mimetic_attention():
     """Heads as wide as the layer keep all of .7 Z + .7 I, also in two axes."""
     d = 192
@@ -236,6 +243,7 @@ def test_mimetic_attention_refuses(params, rule, message):
         reinitialize(params(), [rule()], KEY)
 
 
+@pytest.mark.slow
 def test_gated_linear_unit_keeps_the_mean_square(activation="gelu"):
     d = 512
     params = {"mlp": {name: {"kernel": jnp.zeros((d, d))} for name in ("gate", "up")}}

@@ -104,6 +104,7 @@ def test_attention_by_rules_is_what_kernel_init_gives():
         np.testing.assert_array_equal(kernel.reshape(512, 512), flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["orthogonal", jax.nn.initializers.he_normal(), "nspl"])
 def test_initializers_that_know_no_axes_get_them(init):
     rule = Rule("kernel", init, layout="oihw")

@@ -51,6 +51,7 @@ def test_the_table(optimizer, rates):
     assert mup(BASE, WIDE, "adamw").rates == mup(BASE, WIDE, "adam").rates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("init", "factors"),
     [
@@ -73,6 +74,7 @@ def test_initial_sizes(init, factors):
     assert [f == 1 for f in found] == [f == 1 for f in factors]
 
 
+@pytest.mark.slow
 def test_rules_draw_these_sizes_and_say_what_they_leave():
     rules = mup(BASE, WIDE).rules([("kernel", "he_normal"), ("bias", "zeros")])
     assert [(rule.pattern, rule.init) for rule in rules[:1]] == [
@@ -127,6 +129,7 @@ def train(optimizer, params, forward, steps=3):
     return run(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_labels_reach_optax_and_folding_trains_alike(optimizer):
     """Multipliers in the forward pass, or in the weights and the rates: one network."""

@@ -40,6 +40,7 @@ def params_of(depth):
     return jax.eval_shape(Net(depth).init, KEY, jnp.ones((1, 6, 6, 3)))["params"]
 
 
+@pytest.mark.slow
 def test_zero_gamma_leaves_the_shortcuts():
     params = params_of(3)
     rules = [*zero_gamma(params), ("scale", "ones"), ("kernel", "he_normal"), ("bias", "zeros")]
@@ -60,6 +61,7 @@ def test_numbers_are_in_order():
     assert [n for n, norm in params.items() if not norm["scale"].any()] == ["BatchNorm_10"]
 
 
+@pytest.mark.slow
 def test_fixup_counts_the_branches():
     params = params_of(12)
     kernel = r"Conv_\d+/kernel"

@@ -35,6 +35,7 @@ def test_densities(density):
         assert not sparse or factors[path] <= max(factors[p] for p in sparse) + 0.05
 
 
+@pytest.mark.slow
 def test_masks():
     masks = erk_masks(TREE, 0.1, jax.random.key(0))
     assert jax.tree.structure(masks) == jax.tree.structure(TREE)

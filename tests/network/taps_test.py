@@ -131,6 +131,7 @@ def test_what_follows_sees_the_edit(transform):
     assert not np.allclose(again, output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [None, nn.remat])
 def test_gradient_with_respect_to_a_pre_activation(transform):
     model, variables, x = linen(Twice(transform))

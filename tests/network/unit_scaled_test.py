@@ -10,6 +10,7 @@ import initjax
 from initjax.support.errors import UserError
 
 
+@pytest.mark.slow
 def test_outputs_and_both_gradients_have_variance_one():
     """In Flax's own layer; in the plain product they are 96, 160 and 384."""
     layer = nn.Dense(

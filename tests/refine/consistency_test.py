@@ -331,7 +331,7 @@ def test_errors_of_batches_and_models():
         def __call__(self, x):
             return nn.remat(nn.Dense)(4)(x)
 
-    with pytest.raises(UserError, match="not a Flax Linen module"):
+    with pytest.raises(UserError, match="not a Flax Linen or NNX module"):
         refine.consistency(lambda x: x, {}, inputs, KEY)
 
     flat = inputs.reshape(len(inputs), -1)

@@ -91,6 +91,7 @@ def test_attention():
     assert np.isnan(rows[0, out - 1, 1])  # no gradient is predicted through attention
 
 
+@pytest.mark.slow
 def test_windows_are_those_of_flax():
     x = np.asarray(X[:2, :7, :7], np.float32)
     for size, stride in ((2, 2), (3, 2), (3, 1)):

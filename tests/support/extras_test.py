@@ -11,6 +11,7 @@ from helpers import ROOT
 from initjax.support import extras
 
 
+@pytest.mark.slow
 def test_extras_are_those_of_setup_cfg():
     """A module belongs to a package that the extra installs."""
     config = configparser.ConfigParser()

@@ -8,6 +8,7 @@ from initjax.support.errors import UserError
 from initjax.support.memory import check_fits, program_memory
 
 
+@pytest.mark.slow
 def test_a_program_takes_its_arguments_its_results_and_what_lies_between():
     """Of which donated arguments count once; between lies x @ w, 1024 x 4096 numbers."""
     x, w = jnp.ones((1024, 256)), jnp.ones((256, 4096))

@@ -260,6 +260,7 @@ def test_an_activation_without_a_stable_point():
         edge_of_chaos("softplus")
 
 
+@pytest.mark.slow
 def test_depth_scales():
     chaos = depth_scales("tanh", 2.5, 0.05)
     assert chaos.q == pytest.approx(1.06396, abs=1e-5)

@@ -64,6 +64,7 @@ def test_a_step_is_saved_once(folder):
     assert restore(folder)[0]["step"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "truncated", "missing"])
 def test_one_that_cannot_be_read_is_set_aside(folder, damage, capfd):
     """With a word, and no traceback of a library's threads beside it."""
@@ -145,6 +146,7 @@ def test_another_runs_checkpoint_is_set_aside(folder, tmp_path):
     assert len(files_of(next(folder.glob("unreadable-7-*")))) == len(files_of(other / "7"))
 
 
+@pytest.mark.slow
 def test_an_older_one_of_another_run_is_not_deleted(folder, tmp_path):
     (save(tmp_path / "other", "another run", (1,)) / "1").rename(folder / "1")
     save(folder, steps=(8, 9))
@@ -161,6 +163,7 @@ def test_a_renamed_one_is_set_aside(folder):
     assert found(folder) == (20, [])
 
 
+@pytest.mark.slow
 def test_links(folder, tmp_path):
     """To a good one it is as good; what it leads to is neither renamed nor deleted."""
     apart = tmp_path / "apart"
@@ -183,6 +186,7 @@ def test_nothing_is_renamed_in_a_linked_folder(folder, tmp_path):
     assert names(folder) == ["2", "3"]
 
 
+@pytest.mark.slow
 def test_one_without_digests_is_used_and_that_is_said(folder):
     """As earlier versions wrote them, by a manager of Orbax."""
     shutil.rmtree(folder)

@@ -44,6 +44,7 @@ def test_loss_of_zeros(loss, expected):
         assert loss_of_zeros(10, 0.1, loss) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_sums_begin_at_zero_with_the_same_types():
     sums = loss_and_metrics(jnp.ones((4, 3)), jnp.zeros(4, jnp.int32), jnp.ones(4, bool))
     zeros = zero_metrics(3)

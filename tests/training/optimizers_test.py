@@ -66,6 +66,7 @@ def test_a_warm_up_in_epochs_is_their_share_of_the_run():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_decay_of_kernels_alone(optimizer):
     """Without a gradient, what does not decay stays, and what decays is that which always did."""

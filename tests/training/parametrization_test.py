@@ -79,6 +79,7 @@ def test_a_comparison_with_the_standard_one():
         create_grid({"base_width": "4"})
 
 
+@pytest.mark.slow
 def test_depth_and_width_of_a_model_by_name():
     config = Config(
         model="vit_tiny(patch_size=4, depth=4, width_multiplier=0.25)",

@@ -75,6 +75,7 @@ def test_the_time_left_counts_no_compiling(tmp_path, capsys, monkeypatch):
     assert [line.rpartition("images/s  ")[2] for line in lines] == ["16 s left", "8 s left"]
 
 
+@pytest.mark.slow
 def test_resume_drops_what_will_be_computed_again(tmp_path):
     run(tmp_path, (2, 4, 6))
     with (tmp_path / "metrics.jsonl").open("a") as file:

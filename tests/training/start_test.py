@@ -24,9 +24,8 @@ def compile_once(tmp_path_factory):
 
 
 def test_names():
-    assert refine.names() == sorted(
-        ["autoinit", "consistency", "gradinit", "krahenbuhl", "lsuv", "metainit"]
-    )
+    data, gradients = "consistency kmeans_filters krahenbuhl lsuv pca_filters", "gradinit metainit"
+    assert refine.names() == sorted(f"admin autoinit {data} {gradients}".split())
 
 
 @pytest.mark.parametrize(

@@ -413,6 +413,7 @@ def test_compressed_archives_are_refused(tmp_path):
         read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filename", ["state_dict.pth", "state_dict_legacy.pth", "module.pth"])
 def test_truncated(tmp_path, filename):
     """Wherever a file ends: an error, or the tensors that are whole, and the rest reported."""

@@ -543,6 +543,7 @@ def test_chunks_of_128_mebibytes_in_an_array_of_8_kibibytes(tmp_path):
     assert all(int(mebibytes) < 32 for mebibytes in words[1::2])
 
 
+@pytest.mark.slow
 def test_folders_without_an_end(tmp_path):
     """Links in circles are 2^40 folders, pipes never begin, and 1,900 folders are deep."""
     write_zarr(tmp_path / "links" / "a", [2], [2])
@@ -814,6 +815,7 @@ def hugging_face(tmp_path, monkeypatch, server):
     return files
 
 
+@pytest.mark.slow
 def test_hugging_face_repository(tmp_path, hugging_face):
     folder = tmp_path / "r"
     folder.mkdir()
