@@ -44,7 +44,9 @@ _LAUNCHERS = (
 
 # What a collective raises when the other end is gone: over gloo, NCCL, and the coordinator.
 _LOST = re.compile(
-    r"gloo|NCCL|UNAVAILABLE|coordination|[Cc]onnection (closed|reset)", re.IGNORECASE
+    r"gloo|NCCL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|coordination|barrier|heartbeat"
+    r"|broken pipe|connection (closed|reset|refused)",
+    re.IGNORECASE,
 )
 
 
