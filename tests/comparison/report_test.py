@@ -118,6 +118,7 @@ def test_two_seeds_have_no_verdict():
     assert "no verdict from 2 seeds" in page and "better" not in page.lower()
 
 
+@pytest.mark.slow
 def test_rows_without_curves_have_a_page():
     runs = [Run(start, s, accuracy=0.5) for start in "ab" for s in range(3)]
     assert _page(runs).count("<figure>") == 1

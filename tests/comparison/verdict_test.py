@@ -154,6 +154,7 @@ def test_order_of_rows_and_numbers_of_seeds_change_nothing(table, random):
         assert pair.difference.low == pytest.approx(other.difference.low)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(_tables)
 def test_names_of_starts_and_direction_change_only_signs(table):
@@ -170,6 +171,7 @@ def test_names_of_starts_and_direction_change_only_signs(table):
         assert second.verdict == _MIRRORED.get(first.verdict, first.verdict)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(_tables)
 def test_one_more_start_lowers_no_adjusted_p(table):

@@ -32,6 +32,7 @@ def test_no_flipped_bit_is_used(tmp_path):
     assert told > 100  # the others are in dates and the like
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "emptied", "another's", "no archive"])
 @pytest.mark.parametrize("streams", [False, True])
 def test_damage_is_said_and_made_good(insects_dir, caplog, damage, streams):

@@ -180,6 +180,7 @@ def files_in(directory):
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_prepared_set_is_read_by_tfds(name, server, tmp_path, capfd):
     published = Published(server, name)
@@ -228,6 +229,7 @@ def test_checksums_of_tfds_are_the_default(server, tmp_path):
     assert files_in(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_load_downloads_on_request(server, tmp_path, monkeypatch):
     published = Published(server, "mnist")
     prepare = downloads.prepare

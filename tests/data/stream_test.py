@@ -76,6 +76,7 @@ def test_mean_and_deviation_are_those_of_the_arrays_and_kept(both, monkeypatch, 
         np.testing.assert_array_equal(again.std, arrays.std)
 
 
+@pytest.mark.slow
 def test_rows_follow_the_order_of_each_epoch():
     key = jax.random.wrap_key_data(np.uint32(ROWS.key))
     orders = [np.asarray(epoch_order(key, epoch, 40)) for epoch in (0, 1, 2)]

@@ -242,6 +242,7 @@ def test_truncated_normal_in_one_far_tail(bounds):
     assert scipy.stats.kstest(samples, scipy.stats.truncnorm(*bounds).cdf).pvalue > P_VALUE
 
 
+@pytest.mark.slow
 def test_complex_truncated_normal_with_far_bounds():
     w = TruncatedNormal(-2000, 2000).sample(jax.random.key(1), (SAMPLES,), jnp.complex64)
     assert float(jnp.mean(jnp.abs(w) ** 2)) == pytest.approx(1, rel=0.02)

@@ -265,6 +265,7 @@ def test_with_zeros():
         distributions.WithZeros(distributions.Laplace(), 1)
 
 
+@pytest.mark.slow
 def test_large_degrees_of_freedom_in_float32():
     """Where the difference of two lgamma would have no digit right in float32."""
     exact = scipy.stats.norm.logpdf(1.5)
@@ -323,6 +324,7 @@ class Mine(SymmetricTabulated):
 '''
 
 
+@pytest.mark.slow
 def test_one_decorator_adds_a_throw_away_law(tmp_path, monkeypatch):
     for registry in (DISTRIBUTIONS, LAWS):
         monkeypatch.setattr(registry, "_table", dict(registry._table))

@@ -84,6 +84,7 @@ def test_cdf(law):
         np.testing.assert_allclose(law.cdf(x), LAWS[law](np.asarray(x)), atol=2e-5)
 
 
+@pytest.mark.slow
 @laws
 def test_sampled_probabilities_are_exact_to_the_stated_bound(law):
     with jax.enable_x64(True):
@@ -93,6 +94,7 @@ def test_sampled_probabilities_are_exact_to_the_stated_bound(law):
         assert np.abs(LAWS[law](x) - p).max() < 2e-5
 
 
+@pytest.mark.slow
 def test_far_tail():
     """Where one sample in a hundred million lies, the quantile is right to a part in a thousand."""
     with jax.enable_x64(True):
@@ -145,6 +147,7 @@ def test_special_cases():
     assert StudentT(5.0).std ** 2 == pytest.approx(5 / 3)
 
 
+@pytest.mark.slow
 def test_float64_samples():
     with jax.enable_x64(True):
         samples = np.asarray(StudentT(5.0).sample(jax.random.key(0), (SAMPLES,)))
@@ -164,12 +167,14 @@ class TestEmpirical:
         assert self.law.std == pytest.approx(self.samples.std(), rel=1e-3)
         assert self.law.kurtosis == pytest.approx(scipy.stats.kurtosis(self.samples) + 3, rel=0.02)
 
+    @pytest.mark.slow
     def test_sample_follows_the_law_and_what_was_fitted(self):
         drawn = np.asarray(self.law.sample(jax.random.key(1), (SAMPLES,)), np.float64)
         exact = scipy.stats.kstest(drawn, lambda x: np.asarray(self.law.cdf(x)))
         assert exact.pvalue > P_VALUE
         assert scipy.stats.ks_2samp(drawn, self.samples).pvalue > P_VALUE
 
+    @pytest.mark.slow
     def test_density_integrates_to_one(self):
         q = np.asarray(self.law.quantiles)
         middle, width = 0.5 * (q[1:] + q[:-1]), np.diff(q)
@@ -177,6 +182,7 @@ class TestEmpirical:
             assert np.sum(np.exp(self.law.log_prob(middle)) * width) == pytest.approx(1)
             assert self.law.log_prob(q[-1] + 1) == -np.inf
 
+    @pytest.mark.slow
     def test_icdf_inverts_cdf(self):
         with jax.enable_x64(True):
             p = jnp.linspace(0.001, 0.999, 999)

@@ -68,6 +68,7 @@ def test_one_side_recovers_a_cut_off(script):
     assert abs(fit["parameters"]["alpha"] - 0.6) < 4 * fit["standard_errors"]["alpha"]
 
 
+@pytest.mark.slow
 def test_normal_weights_are_their_control(script):
     w = np.random.default_rng(2).standard_normal((1, 64, 16, 9), np.float32)
     side = script.measure_side(w, 5, 0)

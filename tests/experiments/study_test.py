@@ -118,6 +118,7 @@ def test_what_is_wrong_is_told(study):
         study.write_tables()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*/study.toml")))
 def test_settings_are_flags_of_the_launcher(path):
     """Every part makes a grid, without its data."""

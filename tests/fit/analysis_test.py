@@ -45,6 +45,7 @@ def test_tails_inside_one_bin(seed):
     assert few.tail is None and "too few for a tail" in few.failed["tail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slope", "cutoff_exponents", "tail", "scales", "position_fits"])
 @pytest.mark.parametrize("error", [IndexError("index 3"), UserError("too few"), MemoryError()])
 def test_one_failure_leaves_the_others(monkeypatch, name, error):
@@ -58,6 +59,7 @@ def test_one_failure_leaves_the_others(monkeypatch, name, error):
     assert set(found.laws) == set(LAWS)
 
 
+@pytest.mark.slow
 def test_one_law_that_fails_leaves_the_others(monkeypatch):
     def fails(*_):
         raise FloatingPointError("underflow")
@@ -90,6 +92,7 @@ def test_what_may_be_called_a_power_law(draw, holds, against):
     assert against in " ".join(found.claim.against)
 
 
+@pytest.mark.slow
 def test_a_best_law_that_does_not_fit_is_not_claimed():
     weights = RNG(1).standard_normal((50, 60))
     found = analyzed(weights, laws=POWER_LAWS)

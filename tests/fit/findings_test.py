@@ -72,6 +72,7 @@ def test_json_is_read_back_as_it_was():
     assert "tail" not in held["layers"][2] and "scales" not in held["pool"]
 
 
+@pytest.mark.slow
 def test_numbers_that_do_not_exist():
     laws = {law: fit for layer in found().layers for law, fit in layer.laws.items()}
     assert any(math.isnan(e) for fit in laws.values() for e in fit.standard_errors.values())

@@ -88,6 +88,7 @@ def test_reports_what_it_skips(found):
     assert "one of 1 sizes" in reasons
 
 
+@pytest.mark.slow
 def test_the_file_is_complete_and_strict_json(folder, found):
     json.loads((folder / "fit.json").read_text(), parse_constant=pytest.fail)
     assert found.version == VERSION
@@ -162,6 +163,7 @@ def test_every_cell_of_the_page_is_escaped(monkeypatch):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text) and r"\x1b[2J/kernel" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shard", "member", "leaf"])
 def test_no_name_commands_the_terminal(tmp_path, capsys, kind):
     name = "\x1b[2J\x9b"
@@ -257,6 +259,7 @@ def test_gaussian_tails_stand_beside_the_compatible_ones():
     assert f"which have no power law, {gaussian} of 2 are" in said
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_does_not_cost_the_page(monkeypatch):
     def fails(found):
         raise ZeroDivisionError("<0>")
@@ -336,6 +339,7 @@ def test_words_say_what_was_found():
     assert not any("Far tails" in sentence for sentence in sentences)
 
 
+@pytest.mark.slow
 def test_pictures(found):
     for draw in (
         pictures.plot_ccdfs, pictures.plot_exponents, pictures.plot_cutoffs, pictures.plot_radial,
@@ -351,6 +355,7 @@ def test_pictures(found):
     np.testing.assert_allclose(pictures.law_ccdf(second, "student_t", sizes), exact, atol=error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "kind"), [("best", StudentT), ("nspl", SymmetricPowerLaw), ("empirical", Empirical)]
 )

@@ -39,6 +39,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 def test_rounded_gaussians_are_gaussian(name):
     """int8 was "cutoff_power_law, alpha -.39, in most layers"."""
@@ -77,6 +78,7 @@ def test_gaps():
     assert (grid.kind, grid.least) == ("gap", 0)
 
 
+@pytest.mark.slow
 def test_channels_of_their_own_steps():
     for axis in (0, 1):
         found = analyze(histogram(quantized(W, 8, axis)), quantized(W, 8, axis), bootstraps=0)

@@ -75,6 +75,7 @@ def test_finds_what_was_sampled(name):
     assert found.ks < 1.63 / math.sqrt(SIZE)  # Kolmogorov's 1 % point
 
 
+@pytest.mark.slow
 @names
 def test_is_the_best_of_all_where_it_was_sampled(name):
     draw, _ = SAMPLES[name]
@@ -116,6 +117,7 @@ def test_a_fit_is_a_distribution(name):
             assert 2 * float(law.cdf(x / unit)) - 1 == pytest.approx(p, abs=0.006)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "peer", "shape"),
     [("student_t", scipy.stats.t, "df"), ("generalized_normal", scipy.stats.gennorm, "power")],

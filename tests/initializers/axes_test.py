@@ -119,6 +119,7 @@ def test_layers_side_by_side_each_meet_their_condition():
         np.testing.assert_allclose(q @ q.T, np.eye(16), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layout_tells_whatever_has_groups():
     layout = initjax.Layout(groups=64)
     for name in ("spectral", "delta_orthogonal", "identity"):

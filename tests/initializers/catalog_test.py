@@ -161,6 +161,7 @@ def test_the_page_is_up_to_date():
     assert pictures == shown
 
 
+@pytest.mark.slow
 def test_saved_texts_are_what_the_code_says(monkeypatch):
     """If this fails: python docs/generate.py"""
     monkeypatch.syspath_prepend(DOCS)

@@ -58,6 +58,7 @@ def test_groups_strides_and_packing(shape, arguments, expected):
     assert fans(shape, **arguments) == expected
 
 
+@pytest.mark.slow
 def test_embedding_as_flax_has_it():
     # Flax names one axis as input and output at once, which squares its way to the same fan_in.
     params = nn.Embed(4000, 64).init(jax.random.key(0), jnp.zeros(1, int))

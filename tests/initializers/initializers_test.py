@@ -88,6 +88,7 @@ def test_classic_ones_are_bit_equal_to_jax(name, shape):
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axes",
     [
@@ -226,6 +227,7 @@ def test_nspl_with_alpha_zero_is_he_uniform_in_law():
     assert np.mean(np.abs(w)) == pytest.approx(bound / 2, rel=4 / math.sqrt(3 * w.size))
 
 
+@pytest.mark.slow
 def test_nspl_warns_of_a_heavy_tail_in_a_small_layer():
     with pytest.warns(UserWarning, match="kurtosis 334.*a layer of shape"):
         initjax.nspl(2.0, 1000.0)(KEY, (100, 100))

@@ -61,6 +61,7 @@ def test_bit_equal_to_jax(shape):
         )
 
 
+@pytest.mark.slow
 def test_orthogonal_is_haar_distributed():
     """The trace of a Haar orthogonal matrix has mean 0 and variance 1."""
     keys = jax.random.split(KEY, 2000)
@@ -75,6 +76,7 @@ def test_scaled_orthogonal(shape, expected):
     np.testing.assert_allclose(scaled, expected * plain, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fan_out, values", [(256, 2.0), (32, 1.0)])
 def test_scaled_orthogonal_of_a_convolution_has_one_tap(fan_out, values):
     w = np.asarray(scaled_orthogonal()(KEY, (3, 3, 64, fan_out)))

@@ -51,6 +51,7 @@ def test_scales(name):
     assert value() == pytest.approx(expected, rel=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", [rezero, skipinit])
 def test_gate_makes_the_identity(gate):
     x = jax.random.normal(KEY, (16, 8))

@@ -98,6 +98,7 @@ def test_s4d(kind, real, imaginary):
         np.testing.assert_allclose(rows, np.tile(expected, (3, 1)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_steps():
     n = 20_000
     step = np.asarray(log_step()(KEY, (n,)), np.float64)

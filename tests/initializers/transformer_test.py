@@ -26,6 +26,7 @@ def stddev(init, shape):
     return float(np.asarray(init(KEY, shape), np.float64).std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(768, 768), (768, 1024), (1024, 768)])
 def test_standard_deviations_of_a_transformer(shape):
     tolerance = 4 / math.sqrt(2 * math.prod(shape))  # four standard errors of a normal law's

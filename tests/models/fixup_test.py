@@ -27,6 +27,7 @@ def named(tree):
     return dict(initjax.network.named_leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields", "number", "normalized", "scalars"),
     [

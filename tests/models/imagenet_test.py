@@ -138,6 +138,7 @@ BRANCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BRANCHES)
 def test_rules_find_branches_and_head(name):
     """See also `test_a_narrow_one_has_gradients_in_every_kernel`."""
@@ -148,6 +149,7 @@ def test_rules_find_branches_and_head(name):
     assert set(head) == {"Dense_0/kernel", "Dense_0/bias"} and head["Dense_0/bias"] == (1000,)
 
 
+@pytest.mark.slow
 def test_small_images_keep_their_resolution():
     model, x = create_model("resnet18(small_images=True)"), jnp.zeros((2, 32, 32, 3))
     variables = jax.eval_shape(model.init, KEY, x)
@@ -174,6 +176,7 @@ def test_zero_init_residual():
     assert all((x == 1).all() for path, x in scales.items() if path not in zeros)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
 def test_resolutions_share_their_parameters(name):
     assert shapes(name, 64, 1000) == shapes(name, 224, 1000)
@@ -189,6 +192,7 @@ def test_width_multiplier_is_rounded_half_upwards():
     assert shapes("vgg11(width_multiplier=0.25)", 32, 7)["Dense_2/kernel"].shape == (1024, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "vit_tiny"])
 def test_initializers_reach_their_layers(name):
     """And each is given the kernel's own shape, by which alone it knows the fans."""
@@ -208,6 +212,7 @@ def test_initializers_reach_their_layers(name):
     assert sorted(given["bias_init"]) == sorted(biases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
 def test_dropout_needs_training_and_its_stream(name):
     model, x = create_model(name), jnp.zeros((2, 64, 64, 3))

@@ -64,6 +64,7 @@ def test_lora():
     assert create("lora", params)[1]["kernel"].scale == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [None, 10.0])
 def test_pissa(alpha):
     """The rest's norm is the next singular value; both factors have the same norms."""
@@ -77,6 +78,7 @@ def test_pissa(alpha):
         np.testing.assert_allclose(factor, np.diag(values[:4] / s), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_olora():
     """B is orthonormal, and W0 loses its first r outputs' span."""
     frozen, adapters = create("olora", alpha=8.0)
@@ -115,6 +117,7 @@ def test_eva():
     assert not adapter.b.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["knowledge_preserved", "instruction_previewed"])
 def test_corda(mode):
     """Of C W0 the adapters hold the r smallest or largest singular values, the frozen the rest."""

@@ -33,6 +33,7 @@ def tree(dtype=jnp.float32, **more):
     return {"x": layer, "y": {"z": layer}} | more
 
 
+@pytest.mark.slow
 def test_blocks_are_drawn_together_and_apart():
     new = reinitialize(tree(alone={"a": jnp.zeros(2)}), [PAIR], KEY)
     for block in (new["x"], new["y"]["z"]):

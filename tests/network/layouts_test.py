@@ -211,6 +211,7 @@ def test_what_is_ambiguous_is_asked_for(path, shape):
             reinitialize(params, [(".", init)], KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "init", ["zeros", "normal", jax.nn.initializers.ones, initjax.he_normal(0, 1), "rezero"]
 )

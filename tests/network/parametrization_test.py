@@ -148,6 +148,7 @@ def test_labels_reach_optax_and_folding_trains_alike(optimizer):
         assert moved == pytest.approx(3 * 0.01 / 4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_ntk():
     """He's weights of variance 2, and the network of the standard parametrization."""
     found = initjax.parametrization.ntk(WIDE, "sgd")

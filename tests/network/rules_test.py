@@ -51,6 +51,7 @@ def linen_params(depth=2):
 RULES = [("head", "zeros"), ("kernel", "he_uniform"), ("bias", "normal(0.1)")]
 
 
+@pytest.mark.slow
 def test_values_are_the_initializers_own():
     params = reinitialize(linen_params(), RULES, KEY)
     expected = initjax.he_uniform()(path_key(KEY, "Dense_1/kernel"), (8, 8), jnp.float32)
@@ -68,6 +69,7 @@ def test_first_match_wins_and_the_rest_is_kept():
     assert params["Dense_0"]["bias"] is old["Dense_0"]["bias"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
 def test_adding_a_layer_leaves_the_others(implementation):
     key = jax.random.key(1, impl=implementation)

@@ -190,6 +190,7 @@ def test_scanned_layers_have_an_entry_a_slice_in_execution_order():
         taps.record(model, variables, x, edit=lambda path, z, number: z)
 
 
+@pytest.mark.slow
 def test_a_scan_that_does_not_carry_intermediates_is_named():
     model, variables, x = linen(Scanned(("params",)))
     with pytest.raises(UserError, match=r"stack/Dense_0 is inside nn\.scan.*'intermediates': 0"):
@@ -261,6 +262,7 @@ def test_layers_of_every_class_and_their_replay(layer, shape):
     assert not np.allclose(doubled, output)
 
 
+@pytest.mark.slow
 def test_a_subclass_that_calls_its_parent_is_one_layer():
     class DenseRelu(nn.Dense):
         @nn.compact
@@ -280,6 +282,7 @@ def test_partitioned_parameters():
     np.testing.assert_allclose(call.output, x @ call.kernel, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_parameters_alone_are_variables():
     model, variables, x = linen(Twice())
     np.testing.assert_array_equal(
@@ -302,6 +305,7 @@ def test_nnx():
     np.testing.assert_allclose(output, model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nnx_replay_outlives_the_trace_of_its_call():
     model = Net(nnx.Rngs(0))
     x = jax.random.normal(KEY, (2, 8, 8, 3))
@@ -311,6 +315,7 @@ def test_nnx_replay_outlives_the_trace_of_its_call():
     np.testing.assert_allclose(calls[0].replay(kernel, bias, x), model.conv(x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_nnx_under_jit_and_grad_with_an_edit():
     model = Net(nnx.Rngs(0))
     x = jax.random.normal(KEY, (2, 8, 8, 3))

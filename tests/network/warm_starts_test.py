@@ -83,6 +83,7 @@ def test_the_sources_rule(layers, expected):
             assert not leaves["bias"].any()
 
 
+@pytest.mark.slow
 def test_the_same_network_is_taken_whole():
     old = trained(E)
     new, origins = initjax.from_checkpoint(params(E, 2), old)

@@ -58,6 +58,7 @@ def test_one_decorator_adds_a_throw_away_refinement(own_module, network):
         refine.check("throw_away")
 
 
+@pytest.mark.slow
 def test_a_refinement_of_the_users_own(own_module, network):
     own_module("own_methods", OWN.replace("@register", ""))
     check_doubled(refine.refine("own_methods:throw_away", *network)[0], network[1], 2)

@@ -90,6 +90,7 @@ def test_edge_of_chaos_of_a_callable():
     assert steep.weight_variance == pytest.approx(by_name.weight_variance / 4, abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -159,6 +160,7 @@ def test_predicted_residual_variance(name):
     assert p[-1] == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_one_over_depth_tends_to_the_exponential():
     p = predict_residual_variance(400, weight_variance=1.0, output_variance=1 / 400)
     assert p[-1] == pytest.approx(math.exp(0.5), rel=1e-3)

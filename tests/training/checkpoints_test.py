@@ -58,6 +58,7 @@ def test_the_newest_is_restored_and_two_are_kept(folder):
     assert names(folder) == ["2", "3"]
 
 
+@pytest.mark.slow
 def test_a_step_is_saved_once(folder):
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(3, tree(7))
@@ -133,6 +134,7 @@ def test_a_digest_is_of_dtype_shape_and_every_value():
     assert digest_leaves({"x": x.reshape(2, 3).T}) == digest_leaves({"x": x.reshape(2, 3).T.copy()})
 
 
+@pytest.mark.slow
 def test_another_runs_checkpoint_is_set_aside(folder, tmp_path):
     """Its weights have the same shapes; it is not deleted."""
     other = save(tmp_path / "other", "another run", (7,))

@@ -92,6 +92,7 @@ def test_every_loss_is_tested():
     assert FORMULAS.keys() == LOSSES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", FORMULAS)
 def test_losses(loss):
     logits = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)

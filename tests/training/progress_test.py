@@ -40,6 +40,7 @@ def run(folder, steps, resume=0):
     return reporter
 
 
+@pytest.mark.slow
 def test_rows_events_curves_and_lines(tmp_path, capsys):
     run(tmp_path, (4, 8))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -88,6 +89,7 @@ def test_resume_drops_what_will_be_computed_again(tmp_path):
     assert starts == [1, 5]  # TensorBoard forgets events from this step on
 
 
+@pytest.mark.slow
 def test_damaged_rows_are_told_and_copied(tmp_path, capsys):
     """The others stay; where lines are damaged or doubled, the file is copied as it was."""
     run(tmp_path, (2, 4, 6))
