@@ -1,6 +1,7 @@
 """Types: what users write is checked, by both checkers that they use; public names are typed."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -27,7 +28,11 @@ def test_user_code(checker):
 def test_public_names_have_whole_types():
     command = [sys.executable, "-m", "basedpyright", "--verifytypes", "initjax"]
     command += ["--ignoreexternal", "--outputjson"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    # It looks for packages along Python's path, where an editable install need not be.
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
     found = json.loads(done.stdout)["typeCompleteness"]["symbols"]
 
     def is_held(symbol):
