@@ -165,7 +165,9 @@ def _part() -> None:
 
 def _tell(error: Exception) -> int:
     """Shows an error as the command does; its exit code."""
-    if isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
+    # Whatever its type: what reads and writes checkpoints wraps JAX's errors in its own.
+    words = f"{error} {error.__cause__} {error.__context__}"
+    if not isinstance(error, UserError) and _LOST.search(words):
         print(GONE, file=sys.stderr)
         return 1
     try:
