@@ -179,6 +179,7 @@ def _tell(error: Exception) -> int:
             return 1
         return int(stop.code or 0)
     except Exception:
+        time.sleep(2)  # where the coordinator is gone JAX ends the process, in the midst of a trace
         traceback.print_exc()
         return 1
 
