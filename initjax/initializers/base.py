@@ -35,20 +35,17 @@ from initjax.support.errors import UserError
 from initjax.support.naming import Registry, call_problem
 from initjax.support.types import Sharding
 
+# What may answer a call that is not init(key, shape, dtype), as of another library; each gives None
+# where it is not meant: (init, key, shape, dtype, out_sharding, other arguments) -> weights.
+CALLS: list[Callable[..., Any]] = []
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Initializer:
+class Initializer(abc.ABC):
     """Base of the initializers: `init(key, shape, dtype=None, out_sharding=None)`."""
 
     # The name under which `repr` shows the value, and `initjax.get` reads it.
     factory: ClassVar[str] = ""
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        if "__call__" in vars(
-            cls
-        ):  # each has its own; that it is called as JAX does is checked here
-            cls.__call__ = _checked(cls.__call__)  # pyright: ignore
 
     if TYPE_CHECKING:
 
@@ -60,6 +57,45 @@ class Initializer:
             out_sharding: Sharding = None,
         ) -> jax.Array: ...
 
+    else:
+
+        def __call__(self, key, shape=None, dtype=None, out_sharding=None, **others):
+            """Weights of `shape`. Called in another way it says how, or answers as in `CALLS`."""
+            form = f"{self!r} is called as init(key, shape, dtype)"
+            no_key = isinstance(key, (int, float, str, list, tuple, np.generic))
+            if others or no_key:
+                for answer in CALLS:
+                    weights = answer(self, key, shape, dtype, out_sharding, others)
+                    if weights is not None:
+                        return weights
+            if others:
+                raise UserError(
+                    f"{form}, without {next(iter(others))}.\nOf forms with names that of Penzai is"
+                    " known, with input_axes and output_axes, where Penzai is installed."
+                )
+            if no_key:
+                raise UserError(
+                    f"{form}; key={key!r} is no key.\nA key is jax.random.key(0). Haiku and Keras"
+                    " call init(shape, dtype): that works inside hk.transform; Keras takes"
+                    " initjax.for_keras(init), others lambda shape, dtype=None: init(key, shape,"
+                    " dtype)."
+                )
+            try:
+                sizes = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
+            except TypeError:
+                raise UserError(f"{form}; shape={shape!r} is no shape.") from None
+            return self._weights(key, sizes, dtype, out_sharding)
+
+    @abc.abstractmethod
+    def _weights(
+        self,
+        key: jax.Array,
+        shape: tuple[int, ...],
+        dtype: DTypeLike | None,
+        out_sharding: Sharding,
+    ) -> jax.Array:
+        """What a subclass draws; `dtype` None stands for its own, and then for JAX's default."""
+
     def __repr__(self) -> str:
         shown = (
             f"{field.name}={getattr(self, field.name)!r}"
@@ -67,41 +103,6 @@ class Initializer:
             if getattr(self, field.name) != field.default
         )
         return f"{self.factory}({', '.join(shown)})"
-
-
-# What may answer a call that is not init(key, shape, dtype), as of another library; each gives None
-# where it is not meant: (init, key, shape, dtype, out_sharding, other arguments) -> weights.
-CALLS: list[Callable[..., Any]] = []
-
-
-def _checked(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    @functools.wraps(call)
-    def checked(self, key, shape: Any = None, dtype=None, out_sharding=None, **others):
-        form = f"{self!r} is called as init(key, shape, dtype)"
-        no_key = isinstance(key, (int, float, str, list, tuple, np.generic))
-        if others or no_key:
-            for answer in CALLS:
-                weights = answer(self, key, shape, dtype, out_sharding, others)
-                if weights is not None:
-                    return weights
-        if others:
-            raise UserError(
-                f"{form}, without {next(iter(others))}.\nOf forms with names that of Penzai is"
-                " known, with input_axes and output_axes, where Penzai is installed."
-            )
-        if no_key:
-            raise UserError(
-                f"{form}; key={key!r} is no key.\nA key is jax.random.key(0). Haiku and Keras call"
-                " init(shape, dtype): that works inside hk.transform; Keras takes initjax.for_keras"
-                "(init), others lambda shape, dtype=None: init(key, shape, dtype)."
-            )
-        try:
-            sizes = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
-        except TypeError:
-            raise UserError(f"{form}; shape={shape!r} is no shape.") from None
-        return call(self, key, sizes, dtype, out_sharding)
-
-    return checked
 
 
 def reshard(w: jax.Array, out_sharding: Sharding) -> jax.Array:
@@ -133,7 +134,7 @@ def as_distribution(value: Any) -> Distribution:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Structured(Initializer, abc.ABC):
+class Structured(Initializer):
     """Base: subclasses `build(key, shape, dtype)` in float32 or float64, which is cast last."""
 
     least_axes: ClassVar[int] = 2  # 1 where no axis is one of inputs, as in biases
@@ -146,14 +147,7 @@ class Structured(Initializer, abc.ABC):
                 check_scale(self, field.name)
         check_axes(self)
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
-        shape = tuple(shape)
+    def _weights(self, key, shape, dtype, out_sharding):
         # Each subclass has this field, behind its own.
         dtype = dtype if dtype is not None else self.dtype  # pyright: ignore[reportAttributeAccessIssue]
         real_dtype = compute_dtype(dtype)

@@ -1,7 +1,6 @@
 """Initializers without randomness: zeros, ones, any constant."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -12,7 +11,6 @@ from initjax.initializers.base import Initializer, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
 from initjax.support.errors import UserError
-from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -26,19 +24,13 @@ class Constant(Initializer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
+    def _weights(self, key, shape, dtype, out_sharding):
         dtype = dtype if dtype is not None else self.dtype
         dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
         del key  # nothing is random
         if jnp.issubdtype(dtype, jnp.integer) and self.value != int(self.value):
             raise UserError(f"value={self.value} is no {dtype.name}, which holds whole numbers.")
-        return jnp.full(tuple(shape), self.value, dtype, out_sharding=out_sharding)
+        return jnp.full(shape, self.value, dtype, out_sharding=out_sharding)
 
 
 zeros: Constant = Constant(0.0)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
-from jax.typing import DTypeLike
 
 from initjax.initializers.axes import AxisFields, axis_roles, draw_arranged
 from initjax.initializers.base import Initializer, Structured, reshard
@@ -16,7 +15,6 @@ from initjax.initializers.rescale import Rescaled
 from initjax.initializers.scaled import Scaled
 from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.errors import UserError
-from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,14 +148,7 @@ class LaidOut(Initializer):
     layout: Layout
     factory: ClassVar[str] = "laid_out"
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
-        shape = tuple(shape)
+    def _weights(self, key, shape, dtype, out_sharding):
         given = () if dtype is None else (dtype,)
         stacked = tuple(axis % len(shape) for axis in axes_tuple(self.layout.stacked, "stacked"))
         merged = [(i,) for i in range(len(shape)) if i not in stacked]

@@ -1,12 +1,11 @@
 """Any initializer, times a number."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from initjax.initializers.base import Initializer
 from initjax.initializers.constant import Constant
@@ -15,7 +14,6 @@ from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import finite
 from initjax.support.dtypes import wide_dtype
 from initjax.support.errors import UserError
-from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -26,19 +24,13 @@ class Rescaled(Initializer):
     multiplier: float
     factory: ClassVar[str] = "rescale"
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
+    def _weights(self, key, shape, dtype, out_sharding):
         if dtype is None:
-            dtype = jax.eval_shape(lambda: self.initializer(key, tuple(shape))).dtype
+            dtype = jax.eval_shape(lambda: self.initializer(key, shape)).dtype
         dtype = jax.dtypes.canonicalize_dtype(dtype)
         wide = wide_dtype(dtype)  # multiplied first, rounded last
         sharding = () if out_sharding is None else (out_sharding,)
-        weights = self.initializer(key, tuple(shape), wide, *sharding)
+        weights = self.initializer(key, shape, wide, *sharding)
         return (weights * jnp.asarray(self.multiplier, wide)).astype(dtype)
 
 

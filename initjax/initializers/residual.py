@@ -10,10 +10,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Unpack
 
-import jax
 from jax.typing import DTypeLike
 
 from initjax.distributions.normal import Normal
@@ -26,7 +24,6 @@ from initjax.initializers.variance_scaling import VarianceScaling
 from initjax.support.arguments import count, finite
 from initjax.support.dtypes import dtype_name
 from initjax.support.errors import UserError
-from initjax.support.types import Sharding
 
 
 def fixup_scale(num_branches: int, layers_per_branch: int = 2) -> float:
@@ -200,13 +197,7 @@ class DeepNorm(FanFields, Initializer):
         fan = fan_arguments(self)
         return VarianceScaling(self.beta**2, "fan_avg", Normal(), dtype=self.dtype, **fan)
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
+    def _weights(self, key, shape, dtype, out_sharding):
         return self.kernel_init(key, shape, dtype, out_sharding)
 
 

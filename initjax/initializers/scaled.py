@@ -1,10 +1,8 @@
 """Initializers of a fixed scale, whatever the shape."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar
 
-import jax
 from jax.typing import DTypeLike
 
 from initjax.distributions.base import Distribution
@@ -14,7 +12,6 @@ from initjax.distributions.uniform import Uniform
 from initjax.initializers.base import Initializer, as_distribution, check_scale, register
 from initjax.support.arguments import finite
 from initjax.support.dtypes import dtype_name
-from initjax.support.types import Sharding
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -31,13 +28,7 @@ class Scaled(Initializer):
         object.__setattr__(self, "distribution", as_distribution(self.distribution))
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
+    def _weights(self, key, shape, dtype, out_sharding):
         dtype = dtype if dtype is not None else self.dtype
         return self.distribution.sample_scaled(key, shape, dtype, self.scale, out_sharding)
 

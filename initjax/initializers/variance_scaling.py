@@ -28,7 +28,6 @@ from initjax.initializers.fans import MODES, Axes, axes_tuple, effective_fan, fa
 from initjax.support.arguments import one_of
 from initjax.support.dtypes import canonical_dtype, compute_dtype, dtype_name
 from initjax.support.errors import UserError
-from initjax.support.types import Sharding
 from initjax.theory.gains import gain
 
 # A layer's variance is itself random. Above this relative standard error, and where the heavy tail
@@ -84,14 +83,7 @@ class VarianceScaling(Initializer):
             fan_in, fan_out = fans(shape, in_axis, out_axis, self.batch_axis, **packing)
         return self.scale / effective_fan(self.mode, fan_in, fan_out)
 
-    def __call__(
-        self,
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = None,
-        out_sharding: Sharding = None,
-    ) -> jax.Array:
-        shape = tuple(shape)
+    def _weights(self, key, shape, dtype, out_sharding):
         dtype = dtype if dtype is not None else self.dtype
         real_dtype = compute_dtype(dtype)
         if math.prod(shape) == 0:  # no weights, and a fan of zero to divide by
