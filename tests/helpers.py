@@ -1,6 +1,5 @@
 """What several test modules use: the launcher as a subprocess, and what a run leaves."""
 
-import contextlib
 import io
 import json
 import os
@@ -10,9 +9,7 @@ import struct
 import subprocess
 import sys
 
-import jax
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 from tensorboardX.proto import event_pb2
 
 from initjax.data import Dataset
@@ -124,23 +121,6 @@ def draw_dataset(num_train=64, num_test=21, shape=(8, 8, 1)) -> Dataset:
 
     train, test = split(num_train), split(num_test)
     return Dataset("noise", *train, *test, num_classes=10, label_names=tuple("0123456789"))
-
-
-@contextlib.contextmanager
-def compiled_once(folder):
-    """Equal programs are compiled once, and then read from `folder`."""
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def read_events(folder):

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from helpers import ROOT, TIMEOUT, compiled_once, draw_dataset, quick
+from helpers import ROOT, TIMEOUT, draw_dataset, quick
 
 from initjax import training
 from initjax.comparison import population
@@ -39,12 +39,6 @@ SMALL = Config(
     warmup_steps=0,
     augment="crop",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-from helpers import compiled_once
 
 from initjax.comparison import population
 from initjax.comparison.population import Job, run_jobs
@@ -12,12 +11,6 @@ from initjax.training import Config
 from initjax.training.replicas import Replicas
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("streamed_here")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import compiled_once
 
 from initjax import refine
 from initjax.models import create_model
@@ -11,12 +10,6 @@ from initjax.models import create_model
 pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def scales(model, inputs, **settings):

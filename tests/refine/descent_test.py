@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import compiled_once
 
 from initjax import refine
 from initjax.models import create_model
@@ -15,12 +14,6 @@ from initjax.support.errors import UserError
 pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def create(spec="mlp(depth=2, width=12)", num=192, **fields):

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import compiled_once
 
 from initjax import refine
 from initjax.models import create_model
@@ -12,12 +11,6 @@ from initjax.support.errors import UserError
 pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def create(spec="mlp(depth=2, width=16)", num=256, shape=(4, 4, 2), **fields):

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset
+from helpers import draw_dataset
 
 from initjax.comparison.grid import create_grid
 from initjax.support.errors import UserError
@@ -17,12 +17,6 @@ SMALL = Config(
     model="mlp(width=16)", init="he_normal", batch_size=16, steps=2, warmup_steps=0, augment="none"
 )
 MUP = {"parametrization": "mup", "base_width": 4.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def run(config, steps=1):

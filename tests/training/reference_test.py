@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset
+from helpers import draw_dataset
 
 from initjax import data, load_run, refine
 from initjax.models import create_model
@@ -18,12 +18,6 @@ from initjax.training.reference import measure, parse, save_reference, untrained
 pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset, launch, read_rows, without_times
+from helpers import draw_dataset, launch, read_rows, without_times
 
 from initjax import data, refine, training
 from initjax.models import create_model
@@ -15,12 +15,6 @@ from initjax.training import Config
 pytestmark = pytest.mark.slow
 
 SMALL = {"model": "mlp(width=16)", "batch_size": 16, "steps": 10, "warmup_steps": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def test_names():

@@ -7,7 +7,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset, read_events
+from helpers import draw_dataset, read_events
 
 from initjax import data
 from initjax.support.errors import Interrupted
@@ -26,10 +26,8 @@ SMALL = Config(
 
 
 @pytest.fixture(autouse=True)
-def noise(tmp_path_factory, monkeypatch):
+def noise(monkeypatch):
     monkeypatch.setattr(data, "load", lambda *args: draw_dataset())
-    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
-        yield
 
 
 def run(folder, **changes):

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset, read_rows, without_times
+from helpers import draw_dataset, read_rows, without_times
 
 from initjax import data
 from initjax.models.base import MODELS, ImageClassifier, register
@@ -44,8 +44,8 @@ SMALL = Config.create(batch_size=16, steps=6, eval_every=0.75, warmup_steps=0, a
 
 
 @pytest.fixture(autouse=True)
-def dropped(tmp_path_factory):
-    with MODELS.restored(), compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+def dropped():
+    with MODELS.restored():
         register("dropped")(Dropped)
         yield dataclasses.replace(SMALL, model="dropped", weight_decay=0.0)
 

@@ -6,7 +6,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset, without_times
+from helpers import draw_dataset, without_times
 
 from initjax import data
 from initjax.support.errors import UserError
@@ -17,12 +17,6 @@ from initjax.training.replicas import Member, Replicas
 from initjax.training.streaming import Stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("streamed_here")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset, read_rows, without_times
+from helpers import draw_dataset, read_rows, without_times
 
 import initjax
 from initjax import data
@@ -21,12 +21,6 @@ from initjax.training.optimizers import create_optimizer
 pytestmark = pytest.mark.slow
 
 SMALL = {"batch_size": 16, "steps": 8, "warmup_steps": 0, "augment": "crop"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 class Norm(nn.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import compiled_once, draw_dataset, read_rows, without_times
+from helpers import draw_dataset, read_rows, without_times
 
 from initjax import data
 from initjax.models import create_model
@@ -24,13 +24,6 @@ pytestmark = pytest.mark.slow
 SMALL = Config(
     model="mlp(width=16)", batch_size=16, steps=10, eval_every=0.75, warmup_steps=0, augment="crop"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """Runs of the same settings share their compiled programs."""
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, draw_dataset
+from helpers import draw_dataset
 
 from initjax import data, load_run
 from initjax.comparison.grid import create_grid
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.slow
 
 SMALL = {"batch_size": 16, "steps": 2, "warmup_steps": 0, "augment": "none"}
 DEEP = "mlp(depth=3, width=16)"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")
