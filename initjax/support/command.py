@@ -68,6 +68,8 @@ def start(name: str = "", is_subcommand: bool = False) -> None:
         with answers():
             print(saved_text(name).replace("{command}", shlex.join(program())), end="")
         sys.exit(0)
+    if name not in ("", "names") and sys.stderr.isatty():  # the first line of output covers it
+        print("importing JAX", end="\r", file=sys.stderr, flush=True)
 
 
 def _tell_what_is_missing(kind, error, trace) -> None:
